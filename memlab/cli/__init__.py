@@ -1,0 +1,1 @@
+"""The commands. One verb, one file: parse, call one function, print."""

@@ -1,0 +1,1 @@
+"""Policies: who gives up memory, how, and why; and the one place that carries it out."""

@@ -1,0 +1,1 @@
+"""The guest: the C agent, the names of its wire protocol, the micro-guest image."""

@@ -1,0 +1,1 @@
+"""Views of a running lab, or of a replay. Never reaches the kernel."""

@@ -1,0 +1,1 @@
+"""Reports from a recording: tables and one offline HTML file. Never reaches the kernel."""

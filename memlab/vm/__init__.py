@@ -1,0 +1,1 @@
+"""Virtual machines: the contract, and the two kinds that keep it."""
