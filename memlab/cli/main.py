@@ -1,0 +1,101 @@
+"""`memlab`: the group of verbs. Each is imported only when it is called, so that help is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from memlab.errors import MemlabError
+
+VERBS: Final = {
+    "up": "start a lab, record it, show what each mechanism saved and cost",
+    "down": "stop the running lab and give the host back",
+    "status": "show the running lab, its VMs and their layers",
+    "set": "change something in the running lab; it is recorded",
+    "exec": "run a command in a VM",
+    "logs": "show what the lab or a VM has printed",
+    "events": "print the events of a run as JSON lines",
+    "report": "make the HTML report of a recording",
+    "export": "write a recording as csv, jsonl or parquet",
+    "validate": "check a lab file; every fault at once",
+    "schema": "print the JSON Schema of lab files",
+    "init": "write a commented lab file to begin with",
+    "examples": "list the bundled labs, or copy one",
+    "doctor": "say what this machine can run, and how to mend the rest",
+    "clean": "undo what a dead run has left behind",
+    "completion": "print the completion script of your shell",
+    "version": "print the version",
+}
+ALIASES: Final = {"deploy": "up", "apply": "up", "destroy": "down", "ps": "status", "ls": "status"}
+
+
+class Verbs(click.Group):
+    """A group whose commands are modules of this package, one file a verb."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which one meets them."""
+        return list(VERBS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """The verb's command, imported now."""
+        verb = ALIASES.get(name, name)
+        if verb not in VERBS:
+            return None
+        module = importlib.import_module(f"memlab.cli.{verb}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown verb names the nearest one."""
+        if args and args[0] not in VERBS and args[0] not in ALIASES:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], [*VERBS, *ALIASES], n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " See `memlab --help`."
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs from the table above, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+def root() -> None:
+    """See, measure and learn how virtual machines share a host's memory, on the real kernel.
+
+    Begin with `memlab up quickstart`, or `memlab doctor`. Every option can be given as an
+    environment variable too: MEMLAB_<VERB>_<OPTION>.
+    """
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; errors become one clear text on stderr."""
+    try:
+        status = root.main(
+            args=args, prog_name="memlab", standalone_mode=False, auto_envvar_prefix="MEMLAB"
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except MemlabError as error:
+        from memlab.cli.words import show_error
+
+        show_error(error)
+        return error.exit_code
+    return status if isinstance(status, int) else 0

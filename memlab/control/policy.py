@@ -1,0 +1,125 @@
+"""The contract of a policy: a pure function from what was observed to what should be done.
+
+`decide(view)` returns actions, each with its reason, and for what it left alone the reason for
+that too. It may keep state of its own between ticks (smoothing, hysteresis) but reads no clock, no
+file and no VM, so that the same object runs on the live host, on a recording and in a simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Mechanism(StrEnum):
+    """The four ways to use machine memory twice, in the order of the field."""
+
+    SHARING = "sharing"
+    BALLOON = "balloon"
+    COMPRESSION = "compression"
+    SWAP = "swap"
+
+
+@dataclass(frozen=True, slots=True)
+class VmView:
+    """One VM as a policy sees it, bytes. None: not known (yet, or on this kernel)."""
+
+    name: str
+    configured: int
+    shares: int = 1000
+    reservation: int = 0
+    limit: int | None = None
+    used: int | None = None
+    cache: int | None = None
+    free: int | None = None
+    ballooned: int | None = None
+    balloon_target: int | None = None
+    resident: int | None = None
+    consumed: int | None = None
+    private: int | None = None
+    shared: int | None = None
+    out: int | None = None
+    ghost: int | None = None
+    operations: float | None = None
+    major_faults: float | None = None
+    stall_some: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The host budget and the VMs at one moment. `time` is seconds since the run began."""
+
+    time: float
+    budget: int
+    used: int
+    pool: int = 0
+    pool_cap: int = 0
+    swap_size: int = 0
+    swap_used: int = 0
+    sharing_on: bool = False
+    mechanisms: frozenset[Mechanism] = frozenset()
+    vms: tuple[VmView, ...] = ()
+
+    @property
+    def free(self) -> int:
+        """Budget not used, bytes; negative when the lab is above its budget."""
+        return self.budget - self.used
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Turn page sharing on or off; `pages_to_scan` a wake-up of ksmd if given."""
+
+    on: bool
+    reason: str
+    pages_to_scan: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Balloon:
+    """Ask the balloon of `vm` to hold `target` bytes in all."""
+
+    vm: str
+    target: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Push `size` bytes of `vm` out of its frames, `into` the compressed pool or the device."""
+
+    vm: str
+    size: int
+    into: Mechanism
+    reason: str
+
+
+Action = Share | Balloon | Reclaim
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """Something that the policy could have done and did not, and why. `vm` may be empty."""
+
+    mechanism: Mechanism
+    reason: str
+    vm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy makes of one view. `state` is its own word for where it stands."""
+
+    state: str
+    actions: tuple[Action, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = field(default=())
+
+
+class Policy(Protocol):
+    """What decides. One short file each in `memlab/control/`."""
+
+    name: str
+
+    def decide(self, view: View) -> Decision:
+        """Actions and non-actions for this tick. Called about once a second."""
