@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Mechanism(StrEnum):
@@ -119,7 +119,7 @@ class Decision:
 class Policy(Protocol):
     """What decides. One short file each in `memlab/control/`."""
 
-    name: str
+    name: ClassVar[str]
 
     def decide(self, view: View) -> Decision:
         """Actions and non-actions for this tick. Called about once a second."""

@@ -1,0 +1,202 @@
+"""`ladder`: page sharing, then balloon, then compression, then swap, by how much is free.
+
+The order of the field (published-results: share before anything is paged, swap last). A rung is
+entered at once when the free part of the host budget falls below its threshold, and left one rung
+at a time, only when the free part is above the threshold by `hysteresis`. Each rung acts together
+with all those above it, so that nothing that already helps is switched off under pressure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Final, Self
+
+from memlab.control.policy import (
+    Action,
+    Balloon,
+    Decision,
+    LeftAlone,
+    Mechanism,
+    Reclaim,
+    Share,
+    View,
+    VmView,
+)
+from memlab.units import MIB, PAGE, format_size
+
+
+class Rung(IntEnum):
+    """How far down the ladder the lab stands; a larger number is under more pressure."""
+
+    PLENTY = 0
+    SHARING = 1
+    BALLOON = 2
+    COMPRESSION = 3
+    SWAP = 4
+
+
+MECHANISM_OF: Final = {
+    Rung.SHARING: Mechanism.SHARING,
+    Rung.BALLOON: Mechanism.BALLOON,
+    Rung.COMPRESSION: Mechanism.COMPRESSION,
+    Rung.SWAP: Mechanism.SWAP,
+}
+_SMALLEST: Final = 1 * MIB
+"""Steps below this are not worth a command to a guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderSettings:
+    """Fractions 0…1. The four thresholds are of the host budget; `step` is of a VM's size."""
+
+    sharing: float = 0.60
+    balloon: float = 0.40
+    compression: float = 0.20
+    swap: float = 0.08
+    hysteresis: float = 0.05
+    step: float = 0.10
+    """Largest change of one balloon in one tick, of the configured size."""
+    maximum: float = 0.65
+    """Largest balloon, of the configured size (ESX Mem.CtlMaxPercent, 65 %)."""
+    guest_floor: float = 0.05
+    """What a balloon leaves free in the guest, of the configured size."""
+
+    def threshold(self, rung: Rung) -> float:
+        """Free part of the budget below which `rung` is entered."""
+        return (1.0, self.sharing, self.balloon, self.compression, self.swap)[rung]
+
+
+class Ladder:
+    """The policy object; its only memory is the rung it stands on."""
+
+    name: ClassVar[str] = "ladder"
+    settings_type: ClassVar[type] = LadderSettings
+
+    def __init__(self, settings: LadderSettings | None = None) -> None:
+        self.settings = settings or LadderSettings()
+        self.rung = Rung.PLENTY
+
+    @classmethod
+    def make(cls, **settings: float) -> Self:
+        """The policy with these settings over its defaults."""
+        return cls(LadderSettings(**settings))
+
+    def decide(self, view: View) -> Decision:
+        """One tick: find the rung, then let each mechanism down to it act."""
+        part = view.free / view.budget
+        self.rung = self._next_rung(part)
+        actions: list[Action] = []
+        left: list[LeftAlone] = []
+        for rung, act in (
+            (Rung.SHARING, self._share),
+            (Rung.BALLOON, self._balloon),
+            (Rung.COMPRESSION, self._reclaim),
+            (Rung.SWAP, self._reclaim),
+        ):
+            mechanism = MECHANISM_OF[rung]
+            if mechanism not in view.mechanisms:
+                left.append(LeftAlone(mechanism, "switched off in the lab file"))
+            elif rung > self.rung:
+                left.append(LeftAlone(mechanism, self._not_yet(rung, part)))
+            else:
+                act(view, mechanism, actions, left)
+        return Decision(self.rung.name.lower(), tuple(actions), tuple(left))
+
+    def _next_rung(self, part: float) -> Rung:
+        needed = max(rung for rung in Rung if rung == 0 or part < self.settings.threshold(rung))
+        if needed >= self.rung:
+            return needed
+        leave_above = self.settings.threshold(self.rung) + self.settings.hysteresis
+        return Rung(self.rung - 1) if part > leave_above else self.rung
+
+    def _not_yet(self, rung: Rung, part: float) -> str:
+        return (
+            f"{part:.0%} of the budget is free; it acts below {self.settings.threshold(rung):.0%}"
+        )
+
+    def _share(
+        self, view: View, mechanism: Mechanism, actions: list[Action], left: list[LeftAlone]
+    ) -> None:
+        if view.sharing_on:
+            left.append(LeftAlone(mechanism, "already on"))
+        else:
+            reason = f"{view.free / view.budget:.0%} of the budget is free"
+            actions.append(Share(on=True, reason=reason))
+
+    def _balloon(
+        self, view: View, mechanism: Mechanism, actions: list[Action], left: list[LeftAlone]
+    ) -> None:
+        need = self._missing(view, Rung.BALLOON)
+        for vm in sorted(view.vms, key=_spare, reverse=True):
+            if vm.free is None or vm.ballooned is None:
+                left.append(LeftAlone(mechanism, "no guest driver answers", vm.name))
+                continue
+            change, reason = self._balloon_change(vm, need)
+            if abs(change) < _SMALLEST:
+                left.append(LeftAlone(mechanism, reason, vm.name))
+                continue
+            need -= max(0, change)
+            target = (vm.ballooned + change) // PAGE * PAGE
+            actions.append(Balloon(vm.name, target, reason))
+
+    def _balloon_change(self, vm: VmView, need: int) -> tuple[int, str]:
+        """Bytes to add to (or give back from) this VM's balloon, and why."""
+        assert vm.ballooned is not None
+        step = int(vm.configured * self.settings.step)
+        floor = int(vm.configured * self.settings.guest_floor)
+        spare = _spare(vm) - floor
+        if spare < 0 and vm.ballooned > 0:
+            return -min(step, vm.ballooned, -spare), (
+                f"the guest has only {format_size(_spare(vm))} free and cache left"
+            )
+        most = min(int(vm.configured * self.settings.maximum), vm.configured - vm.reservation)
+        room = most - vm.ballooned
+        if room < _SMALLEST:
+            return 0, f"its balloon is at its limit of {format_size(most)}"
+        if spare < _SMALLEST:
+            return 0, f"the guest has only {format_size(_spare(vm))} free and cache"
+        if need < _SMALLEST:
+            return 0, "others give enough"
+        return min(step, room, spare, need), (
+            f"{format_size(need)} are missing and the guest has {format_size(_spare(vm))} "
+            "free and cache"
+        )
+
+    def _reclaim(
+        self, view: View, mechanism: Mechanism, actions: list[Action], left: list[LeftAlone]
+    ) -> None:
+        rung = Rung.COMPRESSION if mechanism is Mechanism.COMPRESSION else Rung.SWAP
+        need = self._missing(view, rung)
+        if refusal := self._cannot_take(view, mechanism):
+            left.append(LeftAlone(mechanism, refusal))
+            return
+        victim = max(view.vms, key=_price_of_leaving, default=None)
+        if victim is None or need < _SMALLEST:
+            left.append(LeftAlone(mechanism, "nothing is missing"))
+            return
+        size = min(need, int(victim.configured * self.settings.step))
+        reason = f"{format_size(need)} are missing; {victim.name} holds most for its shares"
+        actions.append(Reclaim(victim.name, size // PAGE * PAGE, mechanism, reason))
+
+    def _cannot_take(self, view: View, mechanism: Mechanism) -> str:
+        if mechanism is Mechanism.COMPRESSION and view.pool >= 0.9 * view.pool_cap:
+            return f"the pool is full ({format_size(view.pool)} of {format_size(view.pool_cap)})"
+        if view.swap_used >= 0.95 * view.swap_size:
+            return f"no swap slots are left ({format_size(view.swap_used)} in use)"
+        return ""
+
+    def _missing(self, view: View, rung: Rung) -> int:
+        """Bytes that would bring the free part back over the rung's threshold."""
+        return max(0, int(view.budget * self.settings.threshold(rung)) - view.free)
+
+
+def _spare(vm: VmView) -> int:
+    """What the guest could give without hurting itself: free and clean cache."""
+    return (vm.free or 0) + (vm.cache or 0)
+
+
+def _price_of_leaving(vm: VmView) -> float:
+    """Resident bytes above the reservation, per share: who is best placed to give."""
+    resident = vm.resident if vm.resident is not None else (vm.consumed or 0)
+    return max(0, resident - vm.reservation) / max(1, vm.shares)

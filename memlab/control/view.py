@@ -1,0 +1,69 @@
+"""From a run to the `View` of a policy: the newest value of each column it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Final, Protocol
+
+from memlab.control.policy import Mechanism, View, VmView
+from memlab.record.columns import Entity
+
+Latest = Callable[[Entity, str, str], float | None]
+"""`record.derive.Derived.latest`: newest known value of a column, or None."""
+
+_FROM_LAB_FILE: Final = frozenset({"name", "configured", "shares", "reservation", "limit"})
+_OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _FROM_LAB_FILE)
+_RATES: Final = frozenset({"operations", "major_faults", "stall_some"})
+
+
+class Claims(Protocol):
+    """What the lab file says of a VM."""
+
+    name: str
+    memory: int
+    shares: int
+    reservation: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a view holds that does not come from samples."""
+
+    budget: int
+    pool_cap: int
+    swap_size: int
+    sharing_on: bool
+    mechanisms: frozenset[Mechanism]
+
+
+def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) -> View | None:
+    """The view at `time`, or None as long as the lab's use has not been sampled."""
+    used = latest(Entity.LAB, "used", "")
+    if used is None:
+        return None
+    return View(
+        time=time,
+        budget=frame.budget,
+        used=int(used),
+        pool=_bytes(latest(Entity.LAB, "pool", "")) or 0,
+        pool_cap=frame.pool_cap,
+        swap_size=frame.swap_size,
+        swap_used=_bytes(latest(Entity.LAB, "swap_slots", "")) or 0,
+        sharing_on=frame.sharing_on,
+        mechanisms=frame.mechanisms,
+        vms=tuple(_vm_view(vm, latest) for vm in vms),
+    )
+
+
+def _vm_view(vm: Claims, latest: Latest) -> VmView:
+    seen = {name: latest(Entity.VM, name, vm.name) for name in _OBSERVED}
+    rates = {name: value for name, value in seen.items() if name in _RATES}
+    sizes = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
+    claims = {"shares": vm.shares, "reservation": vm.reservation, "limit": vm.limit}
+    return VmView(vm.name, vm.memory, **claims, **sizes, **rates)  # type: ignore[arg-type] # by name
+
+
+def _bytes(value: float | None) -> int | None:
+    return None if value is None else int(value)
