@@ -1,0 +1,441 @@
+"""The lab file as a model: what may be written, what it means, its units and defaults.
+
+`LabFile` is the file as written, with `defaults`, `groups` and counted `vms`; `Lab` is what it
+comes to: every VM by itself. Both share their fields, so the schema, the reference and the checks
+are made from one model. Inside, sizes are bytes, durations seconds, percentages fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from memlab.lab.values import (
+    Amount,
+    Argv,
+    Duration,
+    Name,
+    Percent,
+    Period,
+    Ratio,
+    Size,
+    SizeOfMemory,
+    SizeOrPercent,
+    Switch,
+    Text,
+    refuse,
+)
+from memlab.units import MIB
+from memlab.vm.base import Backend, Content, Image, VmConfig, WorkloadConfig
+
+SCHEMA_VERSION: Final = 1
+MAX_VMS: Final = 2000
+
+
+class Spec(BaseModel):
+    """A part of the lab file: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Device(StrEnum):
+    """What the lab's own swap is made of."""
+
+    FILE = "file"
+    ZRAM = "zram"
+
+
+class Swap(Spec):
+    """The lab's own swap area, made for the run and removed after it."""
+
+    size: Size = Field(description="Size of the swap area, bytes with a suffix.")
+    device: Device = Field(default=Device.FILE, description="A file on a disk, or a zram device.")
+    path: Text | None = Field(
+        default=None, description="Directory of the swap file; the default is found by memlab."
+    )
+
+
+class Host(Spec):
+    """What the VMs may use of the host, all together."""
+
+    memory: Annotated[Size, Field(ge=4 * MIB)] = Field(
+        description="The host budget: machine memory that all VMs may use together."
+    )
+    swap: Swap | None = Field(default=None, description="The lab's own swap area; none without it.")
+
+
+def _switched(value: Any) -> Any:
+    """`tps: on` is short for `tps: {enabled: on}`."""
+    return {"enabled": value} if isinstance(value, str | bool) else value
+
+
+class Tps(Spec):
+    """Transparent page sharing: KSM merges pages of equal content."""
+
+    enabled: Switch = Field(default=True, description="Whether KSM runs.")
+    pages_to_scan: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Pages that ksmd looks at in one wake-up."
+    )
+    sleep: Duration = Field(default=0.02, description="Pause of ksmd between two wake-ups.")
+    use_zero_pages: Switch = Field(
+        default=False, description="Merge empty pages with the kernel's own zero page."
+    )
+    max_page_sharing: int | None = Field(
+        default=None,
+        ge=2,
+        le=1_000_000,
+        description="Sharers of one frame at most; left alone if absent.",
+    )
+    smart_scan: Switch | None = Field(
+        default=None, description="Skip pages that did not merge lately; left alone if absent."
+    )
+
+
+class BalloonSettings(Spec):
+    """The balloon: the guest is asked for pages it needs least."""
+
+    enabled: Switch = Field(
+        default=True, description="Whether a policy or the timeline may use it."
+    )
+    maximum: Percent = Field(default=0.65, description="Part of a VM's memory it may hold at most.")
+
+
+class Compression(Spec):
+    """zswap: pages on their way to swap are kept compressed in memory."""
+
+    enabled: Switch = Field(default=True, description="Whether zswap takes pages.")
+    compressor: Text | None = Field(
+        default=None,
+        description="The kernel's name of the algorithm, such as lzo; its own choice if absent.",
+    )
+    pool: SizeOrPercent = Field(
+        default=Amount(fraction=0.1),
+        description="Machine memory of the compressed copies at most; percent of the host budget.",
+    )
+
+
+class SwapSettings(Spec):
+    """The swap device as a mechanism: pages that leave memory altogether."""
+
+    enabled: Switch = Field(default=True, description="Whether pages may be written to the device.")
+
+
+class Mechanisms(Spec):
+    """The four ways to use machine memory twice, each `on`, `off` or a map of settings."""
+
+    tps: Annotated[Tps, BeforeValidator(_switched)] = Field(
+        default_factory=Tps, description="Page sharing (KSM)."
+    )
+    balloon: Annotated[BalloonSettings, BeforeValidator(_switched)] = Field(
+        default_factory=BalloonSettings, description="Ballooning."
+    )
+    compression: Annotated[Compression, BeforeValidator(_switched)] = Field(
+        default_factory=Compression,
+        description="Compression (zswap); it needs the slots of `host.swap`.",
+    )
+    swap: Annotated[SwapSettings, BeforeValidator(_switched)] = Field(
+        default_factory=SwapSettings, description="Swapping to the device of `host.swap`."
+    )
+
+
+def _named(value: Any) -> Any:
+    """`policy: ladder` is short for `policy: {name: ladder}`; workloads likewise."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class PolicySettings(Spec):
+    """Who decides which VM gives memory up, and by which mechanism."""
+
+    name: Name = Field(default="none", description="none, static (the timeline alone) or ladder.")
+    period: Duration = Field(default=1.0, description="Time between two decisions.")
+    settings: dict[str, Percent] = Field(
+        default_factory=dict, description="The policy's own settings; see docs/policies.md."
+    )
+
+
+class Sampling(Spec):
+    """How often each tier is read: a period (`250ms`) or a rate (`4Hz`)."""
+
+    fast: Annotated[Period, Field(ge=0.02)] = Field(
+        default=0.25, description="Counters of guest, cgroup and host; 50Hz at most."
+    )
+    medium: Annotated[Period, Field(ge=0.1)] = Field(
+        default=1.0, description="memory.stat, delays, pressure, latencies."
+    )
+    deep: Annotated[Period, Field(ge=0.1)] = Field(
+        default=1.0, description="Page tables; stretched so that it takes 5 % of a core at most."
+    )
+
+
+class Window(Spec):
+    """A part of the run, in time since it began."""
+
+    start: Duration = Field(alias="from", description="Its begin.")
+    until: Duration = Field(description="Its end.")
+
+
+class ContentSpec(Spec):
+    """What pages contain; what is neither zero nor common is unique to its VM."""
+
+    zero: Percent = Field(default=0.0, description="Part of the pages that is all zero.")
+    common: Percent = Field(
+        default=0.0, description="Part that is equal in all VMs of the same image."
+    )
+    compressible: Ratio = Field(default=1.0, description="n of n:1; 1 is random, not compressible.")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.zero + self.common > 1 + 1e-9:
+            message = f"zero and common are {self.zero + self.common:.0%} together"
+            raise refuse("content", message, "let them be 100% at most")
+        return self
+
+    @property
+    def content(self) -> Content:
+        """As the VM's configuration wants it."""
+        return Content(self.zero, self.common, self.compressible)
+
+
+class ImageSpec(ContentSpec):
+    """The guest's operating system: pages that are touched at boot and stay in use."""
+
+    name: Name = Field(
+        default="default", description="VMs of the same image have its common pages."
+    )
+    size: Size = Field(default=0, description="Memory that it takes.")
+
+
+class WorkloadSpec(Spec):
+    """The guest's application."""
+
+    name: Name = Field(default="idle", description="Which; see docs/workloads.md.")
+    size: Size = Field(default=0, description="Virtual memory of the application.")
+    content: ContentSpec | None = Field(
+        default=None, description="What its pages contain; the VM's `content` if absent."
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Settings of this workload; see docs/workloads.md."
+    )
+
+    @property
+    def arguments(self) -> Mapping[str, float | int | str | Sequence[int]]:
+        """`args`, as the agent is given them."""
+        return cast("Mapping[str, float | int | str | Sequence[int]]", self.args)
+
+
+class User(StrEnum):
+    """Whom a `command:` runs as."""
+
+    INVOKER = "invoker"
+    ROOT = "root"
+
+
+class VmFields(Spec):
+    """What can be said of a VM; under `defaults` and `groups` too."""
+
+    backend: Backend = Field(default=Backend.PROCESS, description="What the VM is made of.")
+    memory: Annotated[Size, Field(ge=MIB)] | None = Field(
+        default=None, description="Configured guest physical memory."
+    )
+    image: ImageSpec = Field(default_factory=ImageSpec, description="The guest's operating system.")
+    content: ContentSpec = Field(
+        default_factory=ContentSpec, description="What the application's pages contain."
+    )
+    workload: Annotated[WorkloadSpec, BeforeValidator(_named)] = Field(
+        default_factory=WorkloadSpec, description="The application: its name, or a map."
+    )
+    command: Argv | None = Field(
+        default=None,
+        description="A real program and its arguments, instead of a guest with a workload.",
+    )
+    user: User = Field(default=User.INVOKER, description="Whom `command` runs as.")
+    shares: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Weight when memory is short."
+    )
+    reservation: SizeOfMemory = Field(
+        default=0,
+        description="Machine memory that no policy takes away; percent of the VM's memory.",
+    )
+    limit: SizeOfMemory | None = Field(
+        default=None, description="Machine memory at most; percent of the VM's memory."
+    )
+    start: Duration = Field(default=0.0, description="Delay of its start, since the run began.")
+    guest_swap: Size = Field(default=0, description="The guest's own swap file.")
+    cache_file: Size = Field(default=0, description="The file that the workload `cache` reads.")
+    huge: Switch = Field(
+        default=False, description="Back guest memory with transparent huge pages."
+    )
+
+
+class VmEntry(VmFields):
+    """One entry of `vms`: a VM, or `count` equal ones."""
+
+    group: Name | None = Field(
+        default=None, description="The entry of `groups` it takes its settings from."
+    )
+    count: int = Field(
+        default=1, ge=1, le=MAX_VMS, description="N makes NAME-1 to NAME-N; 1 is NAME."
+    )
+
+
+class VmSpec(VmFields):
+    """One VM by itself: defaults, group and entry merged."""
+
+    name: Name
+    entry: Name
+    """Its key under `vms`: `web` for web-1."""
+    group: Name | None = None
+    memory: Annotated[Size, Field(ge=MIB)]
+
+    def config(self, *, owner: int, seed: int = 0, mergeable: bool = True) -> VmConfig:
+        """What its back end is given."""
+        work = self.workload
+        return VmConfig(
+            name=self.name,
+            owner=owner,
+            memory=self.memory,
+            seed=seed,
+            backend=self.backend,
+            image=Image(self.image.name, self.image.size, self.image.content),
+            workload=WorkloadConfig(
+                work.name, work.size, (work.content or self.content).content, work.arguments
+            ),
+            command=self.command or (),
+            mergeable=mergeable,
+            huge=self.huge,
+            guest_swap=self.guest_swap,
+            cache_file=self.cache_file,
+        )
+
+
+class Exec(Spec):
+    """A program that is run beside a VM, in its cgroup."""
+
+    vm: Name = Field(description="In which VM.")
+    command: Argv = Field(description="The program and its arguments.")
+
+
+class Step(Spec):
+    """Something that is done at a time, or when a condition becomes true."""
+
+    at: Duration | None = Field(default=None, description="Time since the run began.")
+    when: Text | None = Field(default=None, description="A condition on the latest values.")
+    once: Switch = Field(
+        default=True, description="With `when`: the first time only, or each time."
+    )
+    cooldown: Duration = Field(
+        default=5.0, description="With `once: off`: time between two of them."
+    )
+    set: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Paths that can be set, and their new values."
+    )
+    exec: Exec | None = Field(default=None, description="A program to run in a VM.")
+    mark: Text | None = Field(default=None, description="A label on every chart.")
+    verify: Switch = Field(
+        default=False, description="Check the content of every application page."
+    )
+
+    @model_validator(mode="after")
+    def _one_trigger(self) -> Self:
+        if (self.at is None) == (self.when is None):
+            both = "both at and when" if self.at is not None else "neither at nor when"
+            raise refuse("either", f"this step has {both}", "give it one of the two")
+        if not (self.set or self.exec or self.mark or self.verify):
+            raise refuse("either", "this step does nothing", "give it set, exec, mark or verify")
+        return self
+
+
+class Expect(Spec):
+    """A condition on what was measured; one that does not hold makes `up` exit 1."""
+
+    name: Text = Field(description="What it is called in the verdict.")
+    that: Text = Field(description="The condition; see docs/conditions.md.")
+    within: Duration | None = Field(
+        default=None, description="Look from the begin of the run to this time, not at the window."
+    )
+    passed: Text | None = Field(default=None, alias="pass", description="Said when it holds.")
+    failed: Text | None = Field(default=None, alias="fail", description="Said when it does not.")
+
+
+class LabFields(Spec):
+    """What the file as written and the resolved lab have in common."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Version of this format.")
+    name: Name = Field(description="Name of the lab.")
+    about: Text | None = Field(default=None, description="What it shows: the question.")
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="Decides all page contents and accesses."
+    )
+    host: Host = Field(description="What the VMs may use of the host.")
+    mechanisms: Mechanisms = Field(
+        default_factory=Mechanisms, description="What may be used, and how."
+    )
+    policy: Annotated[PolicySettings, BeforeValidator(_named)] = Field(
+        default_factory=PolicySettings, description="Who decides: its name, or a map."
+    )
+    sample: Sampling = Field(default_factory=Sampling, description="How often is read.")
+    duration: Annotated[Duration, Field(gt=0)] = Field(
+        default=60.0, description="Length of the run."
+    )
+    window: Window | None = Field(
+        default=None, description="The measured window; the second half of the run if absent."
+    )
+    baseline: Window | None = Field(
+        default=None, description="The phase without pressure, against which cost is measured."
+    )
+    timeline: tuple[Step, ...] = Field(default=(), description="What is done, and when.")
+    expect: tuple[Expect, ...] = Field(default=(), description="What must have been measured.")
+    needs: tuple[Text, ...] = Field(
+        default=(),
+        description="What the host must have, by doctor's names; `up` exits 3 otherwise.",
+    )
+
+
+class LabFile(LabFields):
+    """A memlab lab file."""
+
+    defaults: VmFields = Field(default_factory=VmFields, description="Settings of every VM.")
+    groups: dict[Name, VmFields] = Field(
+        default_factory=dict, description="Named settings, for the VMs that name them."
+    )
+    vms: dict[Name, VmEntry] = Field(
+        min_length=1, description="The VMs by name. A VM wins over its group, that over defaults."
+    )
+
+
+class Lab(LabFields):
+    """A lab with every VM by itself, ready to run."""
+
+    vms: tuple[VmSpec, ...]
+
+    @property
+    def configured(self) -> int:
+        """Sum of the configured sizes, bytes."""
+        return sum(vm.memory for vm in self.vms)
+
+    @property
+    def overcommitment(self) -> float:
+        """Sum of configured sizes ÷ host budget."""
+        return self.configured / self.host.memory
+
+    @property
+    def measured(self) -> tuple[float, float]:
+        """The measured window, seconds: as written, or the second half of the run."""
+        if self.window is None:
+            return self.duration / 2, self.duration
+        return self.window.start, self.window.until
+
+    @property
+    def pool(self) -> int:
+        """Cap of the compressed pool, bytes; 0 if compression is off."""
+        settings = self.mechanisms.compression
+        return settings.pool.of(self.host.memory) if settings.enabled else 0
+
+    def members(self, target: str) -> tuple[VmSpec, ...]:
+        """VMs that `target` means: one by its name, those of an entry or a group, or all (`*`)."""
+        return tuple(
+            vm for vm in self.vms if target in ("*", vm.name, vm.entry, vm.group or vm.name)
+        )
