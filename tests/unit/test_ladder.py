@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memlab.control.ladder import Ladder, LadderSettings, Rung
+from memlab.control.policies import settings_of
 from memlab.control.policy import Balloon, Decision, Mechanism, Reclaim, Share, View, VmView
 from memlab.units import MIB
 
@@ -115,3 +117,9 @@ def test_settings_are_fractions_by_name() -> None:
 
 def balloons_of(decision: Decision) -> dict[str, int]:
     return {a.vm: a.target for a in decision.actions if isinstance(a, Balloon)}
+
+
+def test_the_documentation_has_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/policies.md").read_text()
+    for name, default in settings_of("ladder").items():
+        assert f"| `{name}` | {default:.0%} |" in text
