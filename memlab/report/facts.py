@@ -1,0 +1,139 @@
+"""What a recording's manifest says, as typed facts; what it does not say is absent.
+
+The manifest is written by the session and described in `docs/recording.md`. Reports read it here
+and nowhere else, and leniently: a run that was killed has only the part written before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memlab.control.policy import Mechanism
+from memlab.record.columns import Entity
+from memlab.record.series import Source
+
+ALSO: Mapping[str, str] = {Mechanism.SHARING: "tps"}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the run ended and what that makes of it: `outcome` is passed, failed, invalid,
+    inconclusive, or unknown when the run was killed before it could be said."""
+
+    outcome: str
+    ended: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """One expectation of the lab file, and what was measured."""
+
+    name: str
+    that: str
+    outcome: str
+    measured: str | None
+    expected: str | None
+    text: str
+    where: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Whether the host was given back: `ok` is None when nobody wrote it down."""
+
+    ok: bool | None
+    given_back: tuple[str, ...]
+    left: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def standing(source: Source) -> Standing:
+    """The verdict on the run, with its reasons."""
+    manifest = source.manifest
+    said = manifest.get("verdict")
+    ended = str(manifest.get("ended") or "not written down: still running, or killed")
+    if isinstance(said, Mapping):
+        outcome = str(said.get("outcome") or "unknown")
+        return Standing(outcome, ended, lines(said.get("reasons")))
+    return Standing(str(said or "unknown"), ended, lines(manifest.get("reasons")))
+
+
+def expects(source: Source) -> tuple[Expect, ...]:
+    """The expectations in the order of the lab file."""
+    return tuple(
+        Expect(
+            name=str(row.get("name", "")),
+            that=str(row.get("that", "")),
+            outcome=str(row.get("outcome") or "unknown"),
+            measured=text_of(row.get("measured")),
+            expected=text_of(row.get("expected")),
+            text=str(row.get("text") or ""),
+            where=text_of(row.get("where")),
+        )
+        for row in source.manifest.get("expects") or ()
+    )
+
+
+def restored(source: Source) -> Restored:
+    """What became of the host."""
+    said = source.manifest.get("restored")
+    if not isinstance(said, Mapping):
+        return Restored(None, (), (), ())
+    ok = said.get("ok")
+    return Restored(
+        None if ok is None else bool(ok),
+        lines(said.get("given_back")),
+        lines(said.get("left")),
+        lines(said.get("failed")),
+    )
+
+
+def enabled(source: Source, mechanism: Mechanism) -> bool | None:
+    """Whether the lab file let the mechanism work; None: not written down."""
+    known = source.manifest.get("mechanisms") or {}
+    said = known.get(mechanism.value, known.get(ALSO.get(mechanism, "")))
+    if isinstance(said, Mapping):
+        said = said.get("enabled")
+    return None if said is None else bool(said)
+
+
+def why_absent(source: Source, entity: Entity, name: str) -> str:
+    """Why this run has no such column, in a few words."""
+    reasons = source.manifest.get("absent") or {}
+    return str(reasons.get(f"{entity.value}.{name}") or "not measured in this run")
+
+
+def vm_facts(source: Source, vm: str) -> Mapping[str, Any]:
+    """What the manifest knows of one VM: its size, workload, image."""
+    for row in source.manifest.get("vms") or ():
+        if isinstance(row, Mapping) and row.get("name") == vm:
+            return row
+    return {}
+
+
+def results(source: Source, vm: str) -> Mapping[str, Any]:
+    """The workload's own results for one VM, and its verify."""
+    found = (source.manifest.get("results") or {}).get(vm)
+    return found if isinstance(found, Mapping) else {}
+
+
+def lab_name(source: Source) -> str:
+    """The lab's name."""
+    return str(source.manifest.get("lab") or "unnamed lab")
+
+
+def lines(value: Any) -> tuple[str, ...]:
+    """A list of texts, however it was written."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value)
+
+
+def text_of(value: Any) -> str | None:
+    """The value as text; None stays None."""
+    return None if value is None else str(value)
