@@ -255,6 +255,6 @@ def _cannot_hold(path: Path, kind: str, reason: str) -> HostError:
 
 def _elsewhere() -> str:
     return (
-        "Name a place on ext4 or xfs with host.swap.path (or MEMLAB_SWAP_PATH), "
+        "Name a place on ext4 or xfs with host.swap.path, "
         f"or use host.swap.device: zram. At least {format_size(MIB)} is needed."
     )
