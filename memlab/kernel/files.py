@@ -97,7 +97,8 @@ def read_int(path: Path) -> int | None:
 def write_text(path: Path, value: str) -> Applied:
     """Write `value` in one system call and read it back. Raises KernelError if refused."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        # Truncating means nothing to the kernel's files, and makes a captured tree behave as they.
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     except OSError as error:
         raise KernelError(path, "open for writing", error.errno or 0) from error
     try:
