@@ -39,7 +39,7 @@ KNOBS: Final = (
 """Names that can be written. `max_page_sharing` and `merge_across_nodes` answer EBUSY while any
 page of the host is merged; `pages_to_scan` refuses while `advisor_mode` is scan-time."""
 
-_PRUNING: Final = {"pages_to_scan": "20000", "sleep_millisecs": "10", "run": "1"}
+PRUNING: Final = {"pages_to_scan": "20000", "sleep_millisecs": "10", "run": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,9 @@ def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0)
     shared = roots.ksm / "pages_shared"
     if (now := read_int(shared)) is None or now <= until_pages_shared:
         return True
-    before = {name: read_int(roots.ksm / name) for name in _PRUNING}
+    before = {name: read_int(roots.ksm / name) for name in PRUNING}
     try:
-        for name, value in _PRUNING.items():
+        for name, value in PRUNING.items():
             _turn(roots.ksm / name, value)
         return _wait_until(shared, until_pages_shared, time.monotonic() + timeout)
     finally:
