@@ -120,9 +120,10 @@ def _zswap(settings: Compression, roots: Roots) -> Iterator[Change]:
             "this kernel has no zswap, so pages cannot be compressed",
             hint="switch it off for this run: --set mechanisms.compression=off",
         )
+    # Enabled first: before the first time ever the kernel takes any word as a compressor.
+    yield from _knob(base / "enabled", "Y", "compression")
     if settings.compressor:
         yield from _knob(base / "compressor", settings.compressor, "asked for by the lab file")
-    yield from _knob(base / "enabled", "Y", "compression")
 
 
 def _knob(path: Path, new: str, why: str, *, needed: bool = True) -> Iterator[Change]:
