@@ -14,7 +14,14 @@ object a line, at most 64 KiB. The host sends commands, each with an `id` of its
 The agent answers each with the same `id` and `"ok":true` (and what was asked for), or
 `"ok":false,"error":"…"`. Between answers it may send events: `{"event":"balloon","ballooned":…}`
 when the balloon has reached its target or can go no further (`"stuck":true`), and
-`{"event":"out-of-memory","asked":…}` when an application could get no frame. Sizes are bytes.
+`{"event":"out-of-memory","asked":…}` when an application could get no frame (at most one a second),
+`{"event":"bad-page","page":…,"frame":…,"class":…}` when an operation read what should not stand
+there, `{"event":"guest-swap-error","slot":…}`. Sizes are bytes, `page` and `frame` are numbers.
+
+`stats` answers the fields of the board by name, and `workload`, `phase` (fill, run, pause,
+no-memory), `p50_ns`, `p99_ns`, `p999_ns` of the running workload. `verify` is answered when it is
+done: `checked`, `bad` (pages), `first_bad` (null or of, page, frame (null: in guest swap), class)
+and `inconsistent` (null, or what does not agree in the guest's own tables).
 
 **The board** (process VMs): a memory file that the agent maps shared and only it writes, so that
 the sampler reads its counters and its list of frames without disturbing it, whatever the agent is
@@ -64,12 +71,15 @@ BOARD_FIELDS: Final = (
     "minor_faults",  # getrusage of the agent, cumulative
     "major_faults",
     "bad_pages",  # found by the last verify
+    "working_set_pages",  # ground truth: what the workload uses now
+    "zero_pages",  # in frames now, all zero: KSM could merge them with the zero page
+    "common_pages",  # in frames now, equal in all VMs of this image and content
 )
 """Counters of the board, u64 each, in this order."""
 
 HISTOGRAM_BUCKETS: Final = 280
 """Eight buckets an octave of nanoseconds: n < 8 → n, else (e − 2)·8 + (n >> (e − 3)) % 8, where
-e = floor(log2 n). The last bucket begins at 64 s; a bucket is at most 12.5 % wide."""
+e = floor(log2 n). The last one begins at 129 s; a bucket is at most 12.5 % wide."""
 
 COUNTERS_OFFSET: Final = BOARD_HEADER.size
 HISTOGRAM_OFFSET: Final = COUNTERS_OFFSET + 8 * len(BOARD_FIELDS)

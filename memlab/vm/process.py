@@ -1,0 +1,206 @@
+"""Process VMs: the guest agent, alone in its cgroup, as a user that owns nothing.
+
+Nothing of the guest's memory is touched before the agent is in its cgroup: it is started, waits
+for its first command, is moved by its number, and only then is told to boot. No code of ours runs
+between fork and exec, so starting VMs from a threaded process is safe, and cheap.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, Final
+
+from memlab.errors import GuestError, VmError
+from memlab.guest import wire
+from memlab.guest.build import agent_path
+from memlab.units import PAGE
+from memlab.vm.base import Target, VmConfig
+from memlab.vm.child import Child, Identity, Places
+from memlab.vm.link import SocketLink
+
+_READY_HINT: Final = "a VM that does not fit its cgroup boots slowly: raise host.memory"
+
+
+class ProcessVm:
+    """A VM whose guest is the agent. It owns its process, its line and its board."""
+
+    def __init__(
+        self,
+        config: VmConfig,
+        places: Places,
+        *,
+        identity: Identity | None = None,
+        on_spawn: Callable[[int], None] | None = None,
+        guest_swap_fd: int | None = None,
+        cache_fd: int | None = None,
+    ) -> None:
+        """Prepare only; `start` runs it. The descriptors stay the caller's."""
+        self.config = config
+        self._places = places
+        self._identity = identity
+        self._on_spawn = on_spawn
+        self._disks = {"--guest-swap": guest_swap_fd, "--cache-file": cache_fd}
+        self._owned = ExitStack()
+        self._child: Child | None = None
+        self._link: SocketLink | None = None
+        self._board = -1
+        self._asked: list[int] = []
+        self._booted: dict[str, Any] | None = None
+
+    def start(self) -> None:
+        """Run the agent in its cgroups and tell it to boot and to work. Does not wait."""
+        ours, theirs = socket.socketpair()
+        self._link = SocketLink(self.config.name, ours)
+        self._owned.callback(self._link.close)
+        self._board = _make_board(self.config)
+        self._owned.callback(os.close, self._board)
+        with theirs:
+            self._child = self._spawn(theirs.fileno())
+        self._asked = [
+            self._link.send("boot", **boot_fields(self.config)),
+            self._link.send("workload", **workload_fields(self.config)),
+        ]
+
+    def _spawn(self, control: int) -> Child:
+        fds = {"--control": control, "--board": self._board}
+        fds |= {name: fd for name, fd in self._disks.items() if fd is not None}
+        argv = [str(agent_path())]
+        for name, fd in fds.items():
+            argv += [name, str(fd)]
+        if self._identity is not None:
+            argv += self._identity.options()
+        return Child(
+            self.config.name,
+            argv,
+            places=self._places,
+            on_spawn=self._on_spawn,
+            pass_fds=tuple(fds.values()),
+        )
+
+    @property
+    def pid(self) -> int:
+        """The agent's process."""
+        return self._running().pid
+
+    @property
+    def pidfd(self) -> int:
+        """The agent's process, by a handle that is never reused."""
+        return self._running().pidfd
+
+    @property
+    def link(self) -> SocketLink:
+        """The line to the agent."""
+        if self._link is None:
+            raise VmError(self.config.name, "it has not been started")
+        return self._link
+
+    @property
+    def board_fd(self) -> int | None:
+        """The board's memory file; to be mapped read-only."""
+        return self._board if self._board >= 0 else None
+
+    @property
+    def booted(self) -> dict[str, Any]:
+        """What the guest said at boot: reserved bytes, zero and common pages of its image."""
+        if self._booted is None:
+            raise VmError(self.config.name, "it has not booted yet")
+        return self._booted
+
+    @property
+    def target(self) -> Target:
+        """Where the sampler finds it; VmError before `wait_ready`."""
+        return Target(
+            name=self.config.name,
+            pid=self.pid,
+            configured=self.config.memory,
+            ram_start=int(self.booted["ram_start"]),
+            ram_bytes=int(self.booted["ram_bytes"]),
+            memory_group=self._places.memory_group,
+            unified_group=self._places.unified_group,
+            mergeable=self.config.mergeable,
+        )
+
+    def wait_ready(self, *, timeout: float) -> None:
+        """Return when the guest has booted and its workload runs; VmError with its last words."""
+        if not self._asked:
+            return
+        try:
+            answers = [self.link.answer(number, timeout=timeout) for number in self._asked]
+        except GuestError as error:
+            child = self._running()
+            why = child.ended(patience=0.5) if self.link.ended else None
+            raise VmError(
+                self.config.name,
+                f"it {why} before it was ready" if why else error.message,
+                argv=child.argv,
+                last=child.last_words(),
+                hint=_READY_HINT if "within" in error.message else "",
+            ) from error
+        self._asked = []
+        self._booted = answers[0]
+
+    def ended(self) -> str | None:
+        """Why the VM runs no more, or None while it runs."""
+        return self._running().ended()
+
+    def last_words(self) -> str:
+        """What the agent has written to its standard error."""
+        return self._running().last_words()
+
+    def stop(self, *, timeout: float) -> None:
+        """Ask it to stop, then end it by pidfd. Harmless if it has ended or never ran."""
+        if self._child is not None:
+            if self._child.ended() is None:
+                self._ask_to_stop()
+            self._child.end(patience=timeout)
+        self._owned.close()
+        self._board = -1
+
+    def _ask_to_stop(self) -> None:
+        try:
+            self.link.send("stop")
+        except GuestError:
+            return  # it is gone or does not listen: the pidfd ends it
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise VmError(self.config.name, "it has not been started")
+        return self._child
+
+
+def boot_fields(config: VmConfig) -> dict[str, Any]:
+    """Fields of the `boot` command."""
+    image = config.image
+    return {
+        "memory": config.memory,
+        "seed": config.seed,
+        "owner": config.owner,
+        "mergeable": config.mergeable,
+        "huge": config.huge,
+        "image": {"name": image.name, "size": image.size, **asdict(image.content)},
+    }
+
+
+def workload_fields(config: VmConfig) -> dict[str, Any]:
+    """Fields of the `workload` command."""
+    workload = config.workload
+    return {
+        "name": workload.name,
+        "size": workload.size,
+        "content": asdict(workload.content),
+        "args": dict(workload.args),
+    }
+
+
+def _make_board(config: VmConfig) -> int:
+    """A memory file of the board's size that nobody can shrink or grow under its readers."""
+    fd = os.memfd_create(f"memlab-board-{config.owner}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, wire.board_size(config.memory // PAGE))
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
