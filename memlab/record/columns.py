@@ -93,7 +93,7 @@ VM_COLUMNS: Final = _columns(
     ("common", _B, _DEEP, "the VM's fair part of the frames that it shares", "pagemap"),
     ("ghost", _B, _DEEP, "what the host keeps for pages that the guest has freed", "private + "
      "shared + zero + out − used − cache − reserved"),
-    ("overhead", _B, _MEDIUM, "the VM's own memory that is not guest memory", "statm − pagemap"),
+    ("overhead", _B, _DEEP, "the VM's own memory that is not guest memory", "statm − pagemap"),
     ("compressed", _B, _MEDIUM, "original size of its pages in zswap (cgroup v2 only)", "memory.stat"),
     ("pool", _B, _MEDIUM, "machine memory of its pages in zswap (cgroup v2 only)", "memory.stat"),
     ("swapped", _B, _MEDIUM, "swap charged to the VM's cgroup", "memory.stat"),
@@ -130,14 +130,14 @@ LAB_COLUMNS: Final = _columns(
     ("not_backed", _B, _DEEP, "sum over the VMs", "pagemap"),
     ("unique_frames", _B, _DEEP, "distinct frames behind the shared pages", "pagemap"),
     ("ghost", _B, _DEEP, "sum over the VMs", "ledger"),
-    ("overhead", _B, _MEDIUM, "the VMs' memory that is not guest memory", "statm, cgroup"),
+    ("overhead", _B, _DEEP, "the VMs' memory that is not guest memory, and the kernel's for them", "statm, memory.stat"),
     ("swap_cache", _B, _MEDIUM, "pages in a frame and in swap at once", "memory.stat"),
     ("saved_sharing", _B, _DEEP, "Σ shared + Σ zero − unique frames", "ledger"),
     ("saved_balloon", _B, _DEEP, "ballooned pages that had been backed", "ledger"),
     ("saved_compression", _B, _DEEP, "compressed − pool", "ledger"),
     ("saved_swap", _B, _DEEP, "Σ out − compressed: on the device, and zero-in-swap", "ledger"),
     ("never_touched", _B, _DEEP, "Σ not backed − what the balloon took of backed pages", "ledger"),
-    ("accounted", _B, _DEEP, "Σ private + unique frames + swap cache + overhead (+ pool)", "ledger"),
+    ("accounted", _B, _DEEP, "Σ private + unique frames + unmapped swap cache + overhead + pool", "ledger"),
     ("residual", _B, _DEEP, "used − accounted", "ledger"),
     ("operations", _R, _FAST, "operations per second, all VMs", "guest"),
     ("ksmd_cpu", _F, _FAST, "ksmd's part of one core", "/proc/PID/schedstat"),
@@ -148,7 +148,7 @@ LAB_COLUMNS: Final = _columns(
     ("copied", _BR, _FAST, "copied because a merged page was written (whole host)", "vmstat cow_ksm"),
     ("stall_some", _F, _FAST, "part of the time in which some task waited for memory", "PSI"),
     ("stall_full", _F, _FAST, "part of the time in which all tasks waited for memory", "PSI"),
-    ("oom_kills", _N, _MEDIUM, "VMs that the kernel has killed for memory so far", "cgroup"),
+    ("oom_kills", _N, _MEDIUM, "VMs that the kernel has killed for memory so far", "cgroup, events"),
 )  # fmt: skip
 
 HOST_COLUMNS: Final = _columns(
@@ -160,7 +160,7 @@ HOST_COLUMNS: Final = _columns(
     ("ksm_saved", _B, _FAST, "pages_sharing + zero pages, of everybody on the host", "ksm"),
     ("ksm_profit", _B, _FAST, "general_profit: saved − rmap items; can be negative", "ksm"),
     ("ksm_scanned", _R, _FAST, "pages that ksmd has looked at per second", "ksm pages_scanned"),
-    ("ksm_foreign", _B, _FAST, "saved by sharing for processes that are not this lab's", "ksm, ksm_stat"),
+    ("ksm_foreign", _B, _FAST, "merged pages of processes that are not this lab's (lags as merged does)", "ksm, ksm_stat"),
     ("stall_some", _F, _FAST, "part of the time in which some task waited for memory", "PSI"),
     ("stall_full", _F, _FAST, "part of the time in which all tasks waited for memory", "PSI"),
 )  # fmt: skip

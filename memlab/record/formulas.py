@@ -1,0 +1,386 @@
+"""What each derived column is computed from: one formula a column, over raw samples.
+
+A formula looks at one `Moment` (an entity at one sample, and the sample before) and returns bytes,
+seconds or a rate; None where something that it needs is absent. `docs/measuring.md` and
+`record.columns` say in words what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from memlab.guest.wire import bucket_bounds
+from memlab.record.columns import Entity
+from memlab.record.ledger import (
+    GuestBalance,
+    HostBalance,
+    LabBalance,
+    machine_used,
+    total,
+    unmapped_swap_cache,
+)
+from memlab.record.raw import Moment
+from memlab.units import PAGE
+
+Formula = Callable[[Moment], float | None]
+
+_MICRO: Final = 1e-6
+_NANO: Final = 1e-9
+_CLOCK: Final = "vm_fast.guest_published_ns"
+
+
+def level(name: str, scale: float = 1) -> Formula:
+    """A raw column as it was read."""
+
+    def formula(moment: Moment) -> float | None:
+        value = moment.now(name)
+        return None if value is None else value * scale
+
+    return formula
+
+
+def pages(name: str) -> Formula:
+    """A raw column of pages, in bytes."""
+    return level(name, PAGE)
+
+
+def rate(name: str, scale: float = 1, *, clock: str = "") -> Formula:
+    """Growth of a cumulative raw column per second since the sample before.
+
+    `clock` is the column with the counter's own time in ns, if it has one. A counter that went
+    backwards (its VM was started anew) has no rate.
+    """
+
+    def formula(moment: Moment) -> float | None:
+        now, before = moment.now(name), moment.before(name)
+        seconds = growth(moment, clock, _NANO) if clock else moment.seconds
+        if now is None or before is None or not seconds or now < before:
+            return None
+        return (now - before) * scale / seconds
+
+    return formula
+
+
+def growth(moment: Moment, name: str, scale: float = 1) -> float | None:
+    """How much a raw column grew since the sample before."""
+    now, before = moment.now(name), moment.before(name)
+    return None if now is None or before is None else (now - before) * scale
+
+
+def either(first: Formula, second: Formula) -> Formula:
+    """The first formula; the second where that is absent."""
+
+    def formula(moment: Moment) -> float | None:
+        value = first(moment)
+        return second(moment) if value is None else value
+
+    return formula
+
+
+def add(*formulas: Formula) -> Formula:
+    """The sum; absent if any part is."""
+
+    def formula(moment: Moment) -> float | None:
+        return _sum([part(moment) for part in formulas], strict=True)
+
+    return formula
+
+
+def over_vms(table: str, part: Formula, *, strict: bool) -> Formula:
+    """The sum over the VMs of a sample; `strict`: absent if one VM's part is."""
+
+    def formula(moment: Moment) -> float | None:
+        return _sum([part(vm) for vm in moment.each(table)], strict=strict)
+
+    return formula
+
+
+def _sum(values: Iterable[float | None], *, strict: bool) -> float | None:
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return None if not known or (strict and len(known) < len(values)) else sum(known)
+
+
+def quantile(added: Mapping[int, int], part: float) -> float | None:
+    """The latency below which `part` of the operations stayed, seconds; linear in its bucket."""
+    rest = part * sum(added.values())
+    for bucket in sorted(added):
+        if rest <= added[bucket]:
+            first, after = bucket_bounds(bucket)
+            return (first + (after - first) * rest / added[bucket]) * _NANO
+        rest -= added[bucket]
+    return None
+
+
+def _latency(part: float) -> Formula:
+    return lambda moment: quantile(moment.raw.latencies(moment.vm, moment.sample), part)
+
+
+# A VM
+
+
+def _configured(moment: Moment) -> float:
+    return moment.raw.vms[moment.vm].configured
+
+
+def _host_balance(moment: Moment) -> HostBalance | None:
+    parts = [
+        moment.now(f"vm_deep.{name}") for name in ("private", "shared", "zero", "out", "not_backed")
+    ]
+    known = [part * PAGE for part in parts if part is not None]
+    return HostBalance(*known) if len(known) == len(parts) else None
+
+
+def _guest_balance(moment: Moment, *moments: str) -> GuestBalance | None:
+    """The guest's counters at the walk; with both `before` and `after`, in the middle of it."""
+    columns = []
+    for name in ("used", "cache", "free", "ballooned", "reserved"):
+        parts = [moment.now(f"vm_deep.{when}_{name}_pages") for when in moments]
+        value = _sum(parts, strict=True)
+        if value is None:
+            return None
+        columns.append(value * PAGE / len(moments))
+    return GuestBalance(*columns)
+
+
+def _residual_guest(moment: Moment) -> float | None:
+    guest = _guest_balance(moment, "after")
+    return None if guest is None else guest.residual(_configured(moment))
+
+
+def _residual_host(moment: Moment) -> float | None:
+    host = _host_balance(moment)
+    return None if host is None else host.residual(_configured(moment))
+
+
+def _ghost(moment: Moment) -> float | None:
+    host, guest = _host_balance(moment), _guest_balance(moment, "before", "after")
+    return None if host is None or guest is None else host.ghost(guest)
+
+
+def _vm_overhead(moment: Moment) -> float | None:
+    resident = moment.now("vm_deep.resident_pages")
+    private, shared = moment.now("vm_deep.private"), moment.now("vm_deep.shared")
+    if resident is None or private is None or shared is None:
+        return None
+    return max(0, resident - private - shared) * PAGE
+
+
+def _own_anonymous(moment: Moment) -> float | None:
+    """The part of a VM's overhead that is its own anonymous memory; files are charged apart."""
+    overhead, files = _vm_overhead(moment), moment.now("vm_deep.file_pages")
+    return None if overhead is None or files is None else max(0, overhead - files * PAGE)
+
+
+def _guest_rate(name: str, scale: float = 1) -> Formula:
+    return rate(f"vm_fast.guest_{name}", scale, clock=_CLOCK)
+
+
+_OPERATIONS: Final = _guest_rate("operations")
+_BALLOONED: Final = pages("vm_fast.guest_ballooned_pages")
+_CLASSES: Final = {
+    name: pages(f"vm_deep.{name}") for name in ("private", "shared", "zero", "out", "not_backed")
+}
+
+VM: Final[dict[str, Formula]] = {
+    "configured": _configured,
+    "used": pages("vm_fast.guest_used_pages"),
+    "cache": pages("vm_fast.guest_cache_pages"),
+    "free": pages("vm_fast.guest_free_pages"),
+    "ballooned": _BALLOONED,
+    "reserved": pages("vm_fast.guest_reserved_pages"),
+    "balloon_target": pages("vm_fast.guest_balloon_target_pages"),
+    "balloon_backed": pages("vm_fast.guest_balloon_backed_pages"),
+    "mapped": pages("vm_fast.guest_app_mapped_pages"),
+    "touched": pages("vm_fast.guest_app_touched_pages"),
+    "guest_swapped": pages("vm_fast.guest_guest_swap_pages"),
+    "guest_swap_in": _guest_rate("guest_swap_in", PAGE),
+    "operations": _OPERATIONS,
+    "p50": _latency(0.5),
+    "p99": _latency(0.99),
+    "p999": _latency(0.999),
+    "major_faults": either(_guest_rate("major_faults"), rate("vm_fast.major_faults")),
+    "minor_faults": either(_guest_rate("minor_faults"), rate("vm_fast.minor_faults")),
+    "consumed": level("vm_fast.usage"),
+    "resident": pages("vm_fast.resident_pages"),
+    "merged": pages("vm_fast.ksm_merging_pages"),
+    **_CLASSES,
+    "common": level("vm_deep.common_bytes"),
+    "ghost": _ghost,
+    "overhead": _vm_overhead,
+    "compressed": level("vm_medium.zswapped"),
+    "pool": level("vm_medium.zswap"),
+    "swapped": level("vm_medium.swap"),
+    "stall_some": rate("vm_medium.stall_some_us", _MICRO),
+    "stall_full": rate("vm_medium.stall_full_us", _MICRO),
+    "delay_swapin": rate("vm_medium.swapin_delay_ns", _NANO),
+    "delay_thrashing": rate("vm_medium.thrashing_delay_ns", _NANO),
+    "delay_copy": rate("vm_medium.copy_delay_ns", _NANO),
+    "delay_reclaim": rate("vm_medium.reclaim_delay_ns", _NANO),
+    "residual_guest": _residual_guest,
+    "residual_host": _residual_host,
+    "frames_differ": pages("vm_deep.frames_differ"),
+}
+"""Formulas of VM columns by name."""
+
+
+# The lab
+
+
+def _used(moment: Moment) -> float | None:
+    charged = moment.now("lab_fast.zswap") is not None
+    usage = moment.now("lab_fast.usage")
+    return machine_used(usage, _POOL(moment), pool_charged=charged)
+
+
+def _free(moment: Moment) -> float | None:
+    budget, used = moment.now("lab_fast.budget"), _used(moment)
+    return None if budget is None or used is None else budget - used
+
+
+def _overcommitment(moment: Moment) -> float | None:
+    configured, budget = moment.now("lab_fast.configured"), moment.now("lab_fast.budget")
+    return None if configured is None or not budget else configured / budget
+
+
+def _swapped(moment: Moment) -> float | None:
+    slots, compressed = moment.now("lab_fast.swap_used"), moment.now("host_fast.zswapped")
+    return None if slots is None else max(0, slots - (compressed or 0))
+
+
+def _balance(moment: Moment) -> LabBalance | None:
+    """The lab's ledger at a deep sample; None if the page tables of one VM could not be read."""
+    vms = moment.each("vm_deep")
+    balances = [balance for vm in vms if (balance := _host_balance(vm)) is not None]
+    unique = moment.now("lab_deep.unique_frames")
+    if not vms or len(balances) < len(vms) or unique is None:
+        return None
+    charged = moment.now("lab_deep.zswap") is not None
+    return LabBalance(
+        pages=total(balances),
+        unique_frames=unique * PAGE,
+        consumed=_mean(moment.now("lab_deep.usage_before"), moment.now("lab_deep.usage_after")),
+        overhead=_lab_overhead(moment),
+        swap_cache=_unmapped(moment),
+        balloon_backed=_sum(map(_BACKED_AT_WALK, vms), strict=False),
+        pool=moment.now("lab_deep.zswap" if charged else "lab_deep.host_zswap"),
+        compressed=moment.now("lab_deep.zswapped" if charged else "lab_deep.host_zswapped"),
+        pool_charged=charged,
+    )
+
+
+def _mean(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else (one + other) / 2
+
+
+def _lab_overhead(moment: Moment) -> float | None:
+    own = _sum(map(_own_anonymous, moment.each("vm_deep")), strict=True)
+    files, kernel = moment.now("lab_deep.file"), moment.now("lab_deep.kernel")
+    return None if own is None or files is None else own + files + (kernel or 0)
+
+
+def _unmapped(moment: Moment) -> float | None:
+    return unmapped_swap_cache(
+        active_anon=moment.now("lab_deep.active_anon"),
+        inactive_anon=moment.now("lab_deep.inactive_anon"),
+        anon=moment.now("lab_deep.anon"),
+        shmem=moment.now("lab_deep.shmem"),
+        swapcached=moment.now("lab_deep.swapcached"),
+    )
+
+
+def _ledger(look: Callable[[LabBalance], float | None]) -> Formula:
+    def formula(moment: Moment) -> float | None:
+        balance = _balance(moment)
+        return None if balance is None else look(balance)
+
+    return formula
+
+
+def _oom_kills(moment: Moment) -> float | None:
+    """Events, or what the groups say if that is more: on v1 each says its own, on v2 the lab's."""
+    groups = _sum((vm.now("vm_medium.oom_kill") for vm in moment.each("vm_medium")), strict=False)
+    counts = (moment.now("lab_medium.oom_kill"), groups)
+    return max(moment.raw.kills(moment.sample), *(count or 0 for count in counts))
+
+
+_POOL: Final = either(level("lab_fast.zswap"), level("host_fast.zswap"))
+_BACKED_AT_WALK: Final = pages("vm_deep.after_balloon_backed_pages")
+
+LAB: Final[dict[str, Formula]] = {
+    "configured": level("lab_fast.configured"),
+    "budget": level("lab_fast.budget"),
+    "limit": level("lab_fast.limit_bytes"),
+    "overcommitment": _overcommitment,
+    "consumed": level("lab_fast.usage"),
+    "pool": _POOL,
+    "used": _used,
+    "free": _free,
+    "compressed": level("host_fast.zswapped"),
+    "swap_slots": level("lab_fast.swap_used"),
+    "swapped": _swapped,
+    "ballooned": over_vms("vm_fast", _BALLOONED, strict=False),
+    **{name: over_vms("vm_deep", part, strict=True) for name, part in _CLASSES.items()},
+    "unique_frames": pages("lab_deep.unique_frames"),
+    "ghost": over_vms("vm_deep", _ghost, strict=False),
+    "overhead": _lab_overhead,
+    "swap_cache": level("lab_medium.swapcached"),
+    "saved_sharing": _ledger(lambda balance: balance.saved_sharing),
+    "saved_balloon": _ledger(lambda balance: balance.saved_balloon),
+    "saved_compression": _ledger(lambda balance: balance.saved_compression),
+    "saved_swap": _ledger(lambda balance: balance.saved_swap),
+    "never_touched": _ledger(lambda balance: balance.never_touched),
+    "accounted": _ledger(lambda balance: balance.accounted),
+    "residual": _ledger(lambda balance: balance.residual),
+    "operations": over_vms("vm_fast", _OPERATIONS, strict=False),
+    "ksmd_cpu": rate("host_fast.ksmd_cpu_ns", _NANO),
+    "observer_cpu": add(
+        rate("lab_fast.sampler_cpu_ns", _NANO), rate("lab_fast.main_cpu_ns", _NANO),
+        either(rate("lab_fast.guard_cpu_ns", _NANO), lambda _: 0.0),
+    ),
+    "swap_in": rate("host_fast.pswpin", PAGE),
+    "swap_out": rate("host_fast.pswpout", PAGE),
+    "decompressed": rate("host_fast.zswpin", PAGE),
+    "copied": rate("host_fast.cow_ksm", PAGE),
+    "stall_some": rate("lab_fast.stall_some_us", _MICRO),
+    "stall_full": rate("lab_fast.stall_full_us", _MICRO),
+    "oom_kills": _oom_kills,
+}  # fmt: skip
+"""Formulas of the lab's columns by name."""
+
+
+# The host
+
+
+def _ksm_saved(moment: Moment) -> float | None:
+    sharing = moment.now("host_fast.pages_sharing")
+    # Zero pages are counted apart since 6.6; before that use_zero_pages was not counted.
+    zero = moment.now("host_fast.ksm_zero_pages") or 0
+    return None if sharing is None else (sharing + zero) * PAGE
+
+
+def _ksm_foreign(moment: Moment) -> float | None:
+    """Σ over all processes of merging pages is shared + sharing: what is left is not the lab's."""
+    shared, sharing = moment.now("host_fast.pages_shared"), moment.now("host_fast.pages_sharing")
+    merging = [vm.now("vm_fast.ksm_merging_pages") for vm in moment.each("vm_fast")]
+    if shared is None or sharing is None or None in merging:
+        return None
+    return max(0, shared + sharing - sum(pages or 0 for pages in merging)) * PAGE
+
+
+HOST: Final[dict[str, Formula]] = {
+    "total": level("host_fast.mem_total"),
+    "available": level("host_fast.mem_available"),
+    "free": level("host_fast.mem_free"),
+    "swap_free": level("host_fast.swap_free"),
+    "ksm_saved": _ksm_saved,
+    "ksm_profit": level("host_fast.general_profit"),
+    "ksm_scanned": rate("host_fast.pages_scanned"),
+    "ksm_foreign": _ksm_foreign,
+    "stall_some": rate("host_fast.stall_some_us", _MICRO),
+    "stall_full": rate("host_fast.stall_full_us", _MICRO),
+}
+"""Formulas of the host's columns by name."""
+
+FORMULAS: Final = {Entity.VM: VM, Entity.LAB: LAB, Entity.HOST: HOST}
