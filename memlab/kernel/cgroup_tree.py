@@ -17,7 +17,7 @@ from typing import Final
 
 from memlab.errors import HostError, KernelError
 from memlab.kernel.child import in_child, write_once
-from memlab.kernel.files import Applied, parse_names, read_text, write_text
+from memlab.kernel.files import Applied, parse_pairs, read_text, write_text
 from memlab.kernel.task import has_ended, kill, members
 from memlab.units import PAGE
 
@@ -59,6 +59,8 @@ class MemoryStat:
     anon: int | None = None
     file: int | None = None
     shmem: int | None = None
+    active_anon: int | None = None
+    inactive_anon: int | None = None
     kernel: int | None = None
     swap: int | None = None
     swapcached: int | None = None
@@ -74,34 +76,36 @@ class MemoryStat:
 
 
 _V2_NAMES: Final = {
-    "refault_anon": "workingset_refault_anon",
-    "refault_file": "workingset_refault_file",
+    "refault_anon": b"workingset_refault_anon",
+    "refault_file": b"workingset_refault_file",
     **{
-        name: name
+        name: name.encode()
         for name in (
-            *("anon", "file", "shmem", "kernel", "swapcached", "zswap", "zswapped"),
-            *("pgfault", "pgmajfault", "zswpin", "zswpout", "zswpwb"),
+            *("anon", "file", "shmem", "active_anon", "inactive_anon", "kernel", "swapcached"),
+            *("zswap", "zswapped", "pgfault", "pgmajfault", "zswpin", "zswpout", "zswpwb"),
         )
     },
 }
 _V1_NAMES: Final = {
-    "anon": "total_rss",
-    "file": "total_cache",
-    "shmem": "total_shmem",
-    "swap": "total_swap",
-    "swapcached": "total_swapcached",
-    "pgfault": "total_pgfault",
-    "pgmajfault": "total_pgmajfault",
-    "refault_anon": "total_workingset_refault_anon",
-    "refault_file": "total_workingset_refault_file",
+    "anon": b"total_rss",
+    "file": b"total_cache",
+    "shmem": b"total_shmem",
+    "active_anon": b"total_active_anon",
+    "inactive_anon": b"total_inactive_anon",
+    "swap": b"total_swap",
+    "swapcached": b"total_swapcached",
+    "pgfault": b"total_pgfault",
+    "pgmajfault": b"total_pgmajfault",
+    "refault_anon": b"total_workingset_refault_anon",
+    "refault_file": b"total_workingset_refault_file",
 }
 
 
 def parse_stat(raw: bytes) -> MemoryStat:
     """`memory.stat` of either version. Of v1 the `total_` lines, which include the subtree."""
-    found = parse_names(raw)
-    names = _V1_NAMES if "total_rss" in found else _V2_NAMES
-    return MemoryStat(**{field: found.get(name) for field, name in names.items()})
+    found = parse_pairs(raw)
+    names = _V1_NAMES if b"total_rss" in found else _V2_NAMES
+    return MemoryStat(**{field: int(found[name]) for field, name in names.items() if name in found})
 
 
 @dataclass(frozen=True, slots=True)

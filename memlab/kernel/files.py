@@ -150,6 +150,15 @@ def parse_names(raw: bytes) -> dict[str, int]:
     return found
 
 
+def parse_pairs(raw: bytes) -> dict[bytes, bytes]:
+    """As `parse_names` for files with two words in every line, values left as they are.
+
+    A sixth of the cost (7 against 46 µs for memory.stat), for what is read at every sample.
+    """
+    words = raw.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def _number(word: bytes) -> int | None:
     if word in (b"yes", b"no"):
         return int(word == b"yes")

@@ -48,13 +48,14 @@ def pages(name: str) -> Formula:
 def rate(name: str, scale: float = 1, *, clock: str = "") -> Formula:
     """Growth of a cumulative raw column per second since the sample before.
 
-    `clock` is the column with the counter's own time in ns, if it has one. A counter that went
-    backwards (its VM was started anew) has no rate.
+    `clock` is the column with the time in ns at which the counter was published, if it has one;
+    a guest that published nothing meanwhile did nothing that shows. A counter that went backwards
+    (its VM was started anew) has no rate.
     """
 
     def formula(moment: Moment) -> float | None:
         now, before = moment.now(name), moment.before(name)
-        seconds = growth(moment, clock, _NANO) if clock else moment.seconds
+        seconds = (growth(moment, clock, _NANO) if clock else None) or moment.seconds
         if now is None or before is None or not seconds or now < before:
             return None
         return (now - before) * scale / seconds

@@ -142,7 +142,7 @@ HOST_FAST: Final = RawTable(
         *_raw("/sys/kernel/mm/ksm", "pages", "ksm_zero_pages", "pages_scanned", needs="6.6"),
         *_raw("/sys/kernel/mm/ksm", "bytes", "general_profit", needs="6.4 or later"),
         *_raw("/sys/kernel/mm/ksm", "count", "full_scans", "ksm_run", needs="CONFIG_KSM"),
-        *_raw("/proc/<ksmd>/schedstat", "ns", "ksmd_cpu_ns", needs="CONFIG_SCHED_INFO"),
+        *_raw("CPU clock of ksmd", "ns", "ksmd_cpu_ns", needs="CONFIG_KSM"),
         *_raw("/proc/pressure/memory", "us", "stall_some_us", "stall_full_us", needs=_PSI),
     ),
 )
@@ -158,7 +158,7 @@ LAB_FAST: Final = RawTable(
         *_raw("memory.zswap.current", "bytes", "zswap", needs=_V2 + ", zswap"),
         *_raw("/proc/swaps, the lab's device", "bytes", "swap_used"),
         *_PRESSURE,
-        *_raw("/proc/PID/schedstat", "ns", "main_cpu_ns", "guard_cpu_ns"),
+        *_raw("CPU clock of the process", "ns", "main_cpu_ns", "guard_cpu_ns"),
         *_raw("CLOCK_PROCESS_CPUTIME_ID", "ns", "sampler_cpu_ns"),
         *_raw("/proc/PID/statm", "pages", "sampler_resident_pages"),
     ),
