@@ -18,7 +18,16 @@ from typing import Final
 
 from memlab.errors import HostError, KernelError
 from memlab.kernel.child import in_child, write_once
-from memlab.kernel.files import HOST, Roots, chosen, parse_names, read_bytes, read_int, write_text
+from memlab.kernel.files import (
+    HOST,
+    Roots,
+    chosen,
+    parse_names,
+    read_bytes,
+    read_int,
+    read_text,
+    write_text,
+)
 from memlab.units import PAGE
 
 KNOBS: Final = (
@@ -38,6 +47,9 @@ KNOBS: Final = (
 )
 """Names that can be written. `max_page_sharing` and `merge_across_nodes` answer EBUSY while any
 page of the host is merged; `pages_to_scan` refuses while `advisor_mode` is scan-time."""
+
+_LOOK_EVERY: Final = 0.25
+"""Seconds between two looks at all processes, which take milliseconds."""
 
 PRUNING: Final = {"pages_to_scan": "20000", "sleep_millisecs": "10", "run": "1"}
 
@@ -147,8 +159,12 @@ def read_process(pid: int, roots: Roots = HOST) -> ProcessKsm | None:
 
 
 def ksm_merging_pages(pid: int, roots: Roots = HOST) -> int | None:
-    """`/proc/PID/ksm_merging_pages` (5.19): merged pages of one process, in pages."""
-    return read_int(roots.proc / str(pid) / "ksm_merging_pages")
+    """`/proc/PID/ksm_merging_pages` (5.19): merged pages of one process, in pages.
+
+    None if it has ended, or is a kernel thread (whose file is empty).
+    """
+    text = read_text(roots.proc / str(pid) / "ksm_merging_pages")
+    return int(text) if text else None
 
 
 def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0) -> bool:
@@ -157,7 +173,8 @@ def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0)
     A merged process that ends while `run` is 0 leaves its pages counted for ever, because only
     ksmd's scan takes them off its lists. So ksmd scans at 20000 pages / 10 ms, usually < 0.5 s;
     then the knobs turned for it have their old values again. Call it after the VMs have ended.
-    True if the count was reached. Other mergeable processes of the host are merged meanwhile.
+    True if the count was reached. False if not in time, or if what is left belongs to living
+    processes (`merged_by_living`): other mergeable ones of the host are merged meanwhile.
     """
     shared = roots.ksm / "pages_shared"
     if (now := read_int(shared)) is None or now <= until_pages_shared:
@@ -166,11 +183,37 @@ def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0)
     try:
         for name, value in PRUNING.items():
             _turn(roots.ksm / name, value)
-        return _wait_until(shared, until_pages_shared, time.monotonic() + timeout)
+        return _wait_until(roots, until_pages_shared, time.monotonic() + timeout)
     finally:
         for name, old in reversed(before.items()):
             if old is not None:
                 _turn(roots.ksm / name, str(old))
+
+
+def _wait_until(roots: Roots, most: int, deadline: float) -> bool:
+    looked = time.monotonic()
+    while (read_int(roots.ksm / "pages_shared") or 0) > most:
+        now = time.monotonic()
+        if now > deadline:
+            return False
+        if now > looked + _LOOK_EVERY:
+            looked = now
+            if merged_by_living(roots):
+                return False
+        time.sleep(0.02)
+    return True
+
+
+def merged_by_living(roots: Roots = HOST) -> bool:
+    """Whether every merged page of the host belongs to a process that lives.
+
+    Their merging pages then add up to pages_shared + pages_sharing; those of ended processes, and
+    of processes that this PID namespace hides, are missing from the sum.
+    """
+    shared, sharing = (read_int(roots.ksm / name) for name in ("pages_shared", "pages_sharing"))
+    pids = (int(entry.name) for entry in roots.proc.iterdir() if entry.name.isdecimal())
+    living = sum(ksm_merging_pages(pid, roots) or 0 for pid in pids)
+    return living >= (shared or 0) + (sharing or 0)
 
 
 def _turn(knob: Path, value: str) -> None:
@@ -180,14 +223,6 @@ def _turn(knob: Path, value: str) -> None:
         # advisor_mode=scan-time owns pages_to_scan and refuses it; ksmd then keeps its own pace.
         if error.errno != errno.EINVAL:
             raise
-
-
-def _wait_until(shared: Path, most: int, deadline: float) -> bool:
-    while (read_int(shared) or 0) > most:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def unmerge(

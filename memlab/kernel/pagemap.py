@@ -28,13 +28,18 @@ from typing import Final, Self
 from memlab.errors import HostError, KernelError
 from memlab.kernel.files import HOST, Roots
 from memlab.kernel.kpage import KPF_ZERO_PAGE, read_flags
-from memlab.kernel.pagemap_scan import Category, PageRun, Unsupported, scan_piece
+from memlab.kernel.pagemap_scan import Category, PageRun, Scanner, Unsupported
 from memlab.units import MIB, PAGE
 
 PIECE: Final = 2 * MIB
 ENTRY: Final = 8
 NUMBER_MASK: Final = (1 << 55) - 1
-_FLAGS: Final = slice(7 if sys.byteorder == "little" else 0, None, ENTRY)
+_HIGH_BYTES: Final = (
+    (slice(7, None, ENTRY), slice(6, None, ENTRY))
+    if sys.byteorder == "little"
+    else (slice(0, None, ENTRY), slice(1, None, ENTRY))
+)
+_FLAGS: Final = _HIGH_BYTES[0]
 
 _NOT_BACKED, _PRIVATE, _NOT_EXCLUSIVE, _OUT = range(4)
 
@@ -129,6 +134,7 @@ class PageWalker:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise KernelError(self.path, "open", error.errno or 0) from error
+        self._scanner = Scanner(self._fd)
 
     def walk(
         self, frame_map: memoryview | None = None, *, swap_slots: bool = False
@@ -201,14 +207,14 @@ class PageWalker:
             frames=frames,
         )
 
-    def _without_zero(self, frames: list[int]) -> tuple[int, ...]:
+    def _without_zero(self, frames: tuple[int, ...]) -> tuple[int, ...]:
         """The frames that are not the zero page (which KSM's use_zero_pages maps as well)."""
         if self._is_huge_zero(frames):
             return ()
         zero = self._zero_frame
-        return tuple([frame for frame in frames if frame != zero])
+        return tuple(filter(zero.__ne__, frames)) if zero in frames else frames
 
-    def _is_huge_zero(self, frames: list[int]) -> bool:
+    def _is_huge_zero(self, frames: tuple[int, ...]) -> bool:
         """Whether these are the huge zero page: 512 frames in a row that the kernel calls zero."""
         if len(frames) * PAGE != PIECE or frames[-1] - frames[0] != len(frames) - 1:
             return False
@@ -217,7 +223,7 @@ class PageWalker:
     def runs(self, any_of: Category) -> list[PageRun] | None:
         """Runs of pages in any of these categories, by PAGEMAP_SCAN; None on kernels without."""
         try:
-            found = (scan_piece(self._fd, *bounds, any_of) for bounds in self._bounds())
+            found = (self._scanner.runs(*bounds, any_of) for bounds in self._bounds())
             return list(chain.from_iterable(found))
         except Unsupported:
             return None
@@ -228,9 +234,12 @@ class PageWalker:
         By PAGEMAP_SCAN, else by a walk; None if the process has ended (by a walk only: the ioctl
         finds an empty address space then, and counts 0).
         """
-        runs = self.runs(any_of)
-        if runs is not None:
-            return sum(run.pages for run in runs)
+        try:
+            return sum(self._scanner.count(*bounds, any_of) for bounds in self._bounds())
+        except Unsupported:
+            return self._count_by_walk(any_of)
+
+    def _count_by_walk(self, any_of: Category) -> int | None:
         seen = self.walk()
         if seen is None:
             return None
@@ -251,9 +260,15 @@ class PageWalker:
         self.close()
 
 
-def _numbers(data: bytes, wanted: bytes) -> list[int]:
-    """Frame numbers or swap slots of the entries whose byte in `wanted` is 1."""
-    return [entry & NUMBER_MASK for entry in compress(array("Q", data), wanted)]
+def _numbers(data: bytes, wanted: bytes) -> tuple[int, ...]:
+    """Frame numbers or swap slots of the entries whose byte in `wanted` is 1.
+
+    The two high bytes are flags; the 55 bits of a number never reach them (2^48 pages are 1 YiB).
+    """
+    entries = bytearray(data)
+    for high in _HIGH_BYTES:
+        entries[high] = bytes(len(wanted))
+    return tuple(compress(array("Q", bytes(entries)), wanted))
 
 
 def _count_slots(pieces: Iterable[_Piece]) -> int:

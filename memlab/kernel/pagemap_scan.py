@@ -11,6 +11,7 @@ import errno
 import fcntl
 import struct
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
@@ -55,44 +56,53 @@ class Unsupported(Exception):  # noqa: N818  # an answer, not a fault: the calle
     """This kernel has no PAGEMAP_SCAN."""
 
 
-def scan_piece(
-    fd: int, start: int, end: int, any_of: Category, *, vector: int = VECTOR
-) -> list[PageRun]:
-    """Runs between two addresses that are in any of the categories.
+class Scanner:
+    """Scans the address space behind an open pagemap, whose descriptor stays the caller's."""
 
-    With more runs than the vector holds, 6.18 leaves a stale `walk_end`: going on from it counted
-    36,161 instead of 30,685 pages. So the end of the last run is where the next call begins, and
-    fewer runs than the vector holds mean that the piece is done. Runs ascend, or it is an error.
-    """
-    runs: list[PageRun] = []
-    answer = array("Q", bytes(8 * _RUN_WORDS * vector))
-    while start < end:
-        count = _scan(fd, (start, end), any_of, answer)
-        for at in range(0, count * _RUN_WORDS, _RUN_WORDS):
-            run = PageRun(answer[at], answer[at + 1], Category(answer[at + 2]))
-            if run.start < start or run.end <= run.start:
+    def __init__(self, fd: int, *, vector: int = VECTOR) -> None:
+        self._fd = fd
+        self._vector = vector
+        self._answer = array("Q", bytes(8 * _RUN_WORDS * vector))
+
+    def runs(self, start: int, end: int, any_of: Category) -> list[PageRun]:
+        """Runs between two addresses that are in any of the categories."""
+        return [
+            PageRun(first, stop, Category(what))
+            for words in self._answers(start, end, any_of)
+            for first, stop, what in zip(words[0::3], words[1::3], words[2::3], strict=True)
+        ]
+
+    def count(self, start: int, end: int, any_of: Category) -> int:
+        """Pages between two addresses that are in any of the categories."""
+        words = self._answers(start, end, any_of)
+        return sum(sum(each[1::3]) - sum(each[0::3]) for each in words) // PAGE
+
+    def _answers(self, start: int, end: int, any_of: Category) -> Iterator[array[int]]:
+        """Runs as the kernel wrote them, three words each.
+
+        With more runs than the vector holds, 6.18 leaves a stale `walk_end`: going on from it
+        counted 36,161 instead of 30,685 pages. So the end of the last run is where the next call
+        begins, and fewer runs than the vector holds mean that the piece is done.
+        """
+        while start < end:
+            count = self._scan(start, end, any_of)
+            words = self._answer[: count * _RUN_WORDS]
+            yield words
+            if count < self._vector:
+                return
+            if words[0] < start or words[-2] <= start:
                 raise KernelError("/proc/PID/pagemap", "trust PAGEMAP_SCAN of", errno.EIO)
-            runs.append(run)
-            start = run.end
-        if count < vector:
-            break
-    return runs
+            start = words[-2]
 
-
-def _scan(fd: int, bounds: tuple[int, int], any_of: Category, answer: array[int]) -> int:
-    address, words = answer.buffer_info()
-    # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any of, return
-    argument = bytearray(
-        _ARGUMENT.pack(
-            *(_ARGUMENT.size, 0, *bounds, 0, address, words // _RUN_WORDS),
-            *(0, 0, 0, any_of, any_of),
-        )
-    )
-    try:
-        return int(fcntl.ioctl(fd, REQUEST, argument))
-    except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
-            raise Unsupported from error
-        if error.errno == errno.ESRCH:
-            return 0
-        raise KernelError("/proc/PID/pagemap", "scan", error.errno or 0) from error
+    def _scan(self, start: int, end: int, any_of: Category) -> int:
+        vector = self._answer.buffer_info()[0]
+        # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any, return
+        words = (96, 0, start, end, 0, vector, self._vector, 0, 0, 0, int(any_of), int(any_of))
+        try:
+            return int(fcntl.ioctl(self._fd, REQUEST, bytearray(_ARGUMENT.pack(*words))))
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+                raise Unsupported from error
+            if error.errno == errno.ESRCH:
+                return 0
+            raise KernelError("/proc/PID/pagemap", "scan", error.errno or 0) from error
