@@ -73,15 +73,13 @@ def expects(source: Source) -> tuple[Expect, ...]:
             text=str(row.get("text") or ""),
             where=text_of(row.get("where")),
         )
-        for row in source.manifest.get("expects") or ()
+        for row in mappings(source.manifest.get("expects"))
     )
 
 
 def restored(source: Source) -> Restored:
     """What became of the host."""
-    said = source.manifest.get("restored")
-    if not isinstance(said, Mapping):
-        return Restored(None, (), (), ())
+    said = mapping(source.manifest.get("restored"))
     ok = said.get("ok")
     return Restored(
         None if ok is None else bool(ok),
@@ -93,7 +91,7 @@ def restored(source: Source) -> Restored:
 
 def enabled(source: Source, mechanism: Mechanism) -> bool | None:
     """Whether the lab file let the mechanism work; None: not written down."""
-    known = source.manifest.get("mechanisms") or {}
+    known = mapping(source.manifest.get("mechanisms"))
     said = known.get(mechanism.value, known.get(ALSO.get(mechanism, "")))
     if isinstance(said, Mapping):
         said = said.get("enabled")
@@ -102,22 +100,19 @@ def enabled(source: Source, mechanism: Mechanism) -> bool | None:
 
 def why_absent(source: Source, entity: Entity, name: str) -> str:
     """Why this run has no such column, in a few words."""
-    reasons = source.manifest.get("absent") or {}
+    reasons = mapping(source.manifest.get("absent"))
     return str(reasons.get(f"{entity.value}.{name}") or "not measured in this run")
 
 
 def vm_facts(source: Source, vm: str) -> Mapping[str, Any]:
     """What the manifest knows of one VM: its size, workload, image."""
-    for row in source.manifest.get("vms") or ():
-        if isinstance(row, Mapping) and row.get("name") == vm:
-            return row
-    return {}
+    rows = mappings(source.manifest.get("vms"))
+    return next((row for row in rows if row.get("name") == vm), {})
 
 
 def results(source: Source, vm: str) -> Mapping[str, Any]:
     """The workload's own results for one VM, and its verify."""
-    found = (source.manifest.get("results") or {}).get(vm)
-    return found if isinstance(found, Mapping) else {}
+    return mapping(mapping(source.manifest.get("results")).get(vm))
 
 
 def lab_name(source: Source) -> str:
@@ -127,11 +122,25 @@ def lab_name(source: Source) -> str:
 
 def lines(value: Any) -> tuple[str, ...]:
     """A list of texts, however it was written."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return (value,)
-    return tuple(str(item) for item in value)
+    if isinstance(value, list | tuple):
+        return tuple(str(item) for item in value)
+    return () if value is None else (str(value),)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: recordings come from strangers too."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """Those items of a list that are mappings."""
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+
+
+def number(value: Any) -> float | None:
+    """The value if it is a number, else None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if good else None
 
 
 def text_of(value: Any) -> str | None:

@@ -238,14 +238,14 @@ def _baseline(source: Source, other: Source | None) -> tuple[str, float | None, 
     if other is not None:
         window, name = Window.of(other), f"run {facts.lab_name(other)}"
         return name, window.mean(LAB, "operations"), window.over_vms("p99", max)
-    said = source.manifest.get("baseline") or {}
-    if "from" in said and "until" in said:
-        phase = Window(source, float(said["from"]), float(said["until"]), ())
-        name = f"phase {said.get('name', 'baseline')}"
-        return name, phase.mean(LAB, "operations"), phase.over_vms("p99", max)
-    if "operations" in said:
-        name, p99 = str(said.get("name", "baseline")), said.get("p99")
-        return name, float(said["operations"]), None if p99 is None else float(p99)
+    said = facts.mapping(source.manifest.get("baseline"))
+    name = str(said.get("name", "baseline"))
+    start, end = facts.number(said.get("from")), facts.number(said.get("until"))
+    if start is not None and end is not None:
+        phase = Window(source, start, end, ())
+        return f"phase {name}", phase.mean(LAB, "operations"), phase.over_vms("p99", max)
+    if (operations := facts.number(said.get("operations"))) is not None:
+        return name, operations, facts.number(said.get("p99"))
     return "", None, None
 
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from memlab.record.columns import COLUMNS, Entity, Unit
 from memlab.record.series import Series, Source
 from memlab.report import facts
 
 LAB, VM = Entity.LAB, Entity.VM
+LEDGER_BOUND: Final = 0.01
+"""Part of configured above which a VM's residual is a defect (the plan, "The ledger")."""
 
 
 @dataclass(frozen=True, slots=True)
