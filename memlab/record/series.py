@@ -80,6 +80,13 @@ class Source(Protocol):
     def series(self, entity: Entity, name: str, vm: str = "") -> Series:
         """One column; all values None if this run does not have it. KeyError: no such column."""
 
+    def latest(self, entity: Entity, name: str, vm: str = "") -> float | None:
+        """The newest value of a column, cheaply; None if absent or nothing was sampled yet."""
+
+    def percentile(self, vm: str, part: float, start: float, end: float) -> float | None:
+        """Latency, seconds, below which `part` (0…1) of a VM's operations from `start` to `end`
+        stayed, over the merged histograms: a mean of percentiles is none. None: no operation."""
+
     def events(self) -> tuple[Event, ...]:
         """All events, by time."""
 

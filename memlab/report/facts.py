@@ -54,23 +54,23 @@ def standing(source: Source) -> Standing:
     """The verdict on the run, with its reasons."""
     manifest = source.manifest
     said = manifest.get("verdict")
-    ended = str(manifest.get("ended") or "not written down: still running, or killed")
+    ended = text_of(manifest.get("ended")) or "not written down: still running, or killed"
     if isinstance(said, Mapping):
-        outcome = str(said.get("outcome") or "unknown")
+        outcome = text_of(said.get("outcome")) or "unknown"
         return Standing(outcome, ended, lines(said.get("reasons")))
-    return Standing(str(said or "unknown"), ended, lines(manifest.get("reasons")))
+    return Standing(text_of(said) or "unknown", ended, lines(manifest.get("reasons")))
 
 
 def expects(source: Source) -> tuple[Expect, ...]:
     """The expectations in the order of the lab file."""
     return tuple(
         Expect(
-            name=str(row.get("name", "")),
-            that=str(row.get("that", "")),
-            outcome=str(row.get("outcome") or "unknown"),
+            name=plain(str(row.get("name", ""))),
+            that=plain(str(row.get("that", ""))),
+            outcome=plain(str(row.get("outcome") or "unknown")),
             measured=text_of(row.get("measured")),
             expected=text_of(row.get("expected")),
-            text=str(row.get("text") or ""),
+            text=plain(str(row.get("text") or "")),
             where=text_of(row.get("where")),
         )
         for row in mappings(source.manifest.get("expects"))
@@ -101,7 +101,7 @@ def enabled(source: Source, mechanism: Mechanism) -> bool | None:
 def why_absent(source: Source, entity: Entity, name: str) -> str:
     """Why this run has no such column, in a few words."""
     reasons = mapping(source.manifest.get("absent"))
-    return str(reasons.get(f"{entity.value}.{name}") or "not measured in this run")
+    return plain(str(reasons.get(f"{entity.value}.{name}") or "not measured in this run"))
 
 
 def vm_facts(source: Source, vm: str) -> Mapping[str, Any]:
@@ -117,14 +117,20 @@ def results(source: Source, vm: str) -> Mapping[str, Any]:
 
 def lab_name(source: Source) -> str:
     """The lab's name."""
-    return str(source.manifest.get("lab") or "unnamed lab")
+    known = source.manifest.get("lab") or source.manifest.get("name") or "unnamed lab"
+    return plain(str(known))
 
 
 def lines(value: Any) -> tuple[str, ...]:
     """A list of texts, however it was written."""
     if isinstance(value, list | tuple):
-        return tuple(str(item) for item in value)
-    return () if value is None else (str(value),)
+        return tuple(plain(str(item)) for item in value)
+    return () if value is None else (plain(str(value)),)
+
+
+def plain(text: str) -> str:
+    """The text without what could steer a terminal or turn a line around; lines stay lines."""
+    return "".join(c if c.isprintable() or c in " \n\t" else "\ufffd" for c in text)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -145,4 +151,4 @@ def number(value: Any) -> float | None:
 
 def text_of(value: Any) -> str | None:
     """The value as text; None stays None."""
-    return None if value is None else str(value)
+    return None if value is None else plain(str(value))

@@ -197,7 +197,7 @@ class _Page:
             "figure",
             caption,
             tag("div", picture, class_="plot"),
-            tag("ul", *_legend(chart), class_="legend"),
+            *_legends(chart),
             absent if chart.absent else None,
             class_="wide" if wide else None,
             data_chart=number,
@@ -302,22 +302,17 @@ def _mark(event: Event) -> str:
     return " ".join(part for part in (event.vm, event.kind, sections.said(event)) if part)
 
 
-def _legend(chart: Chart) -> list[Markup]:
-    """One entry a layer; its number is the mean of the window until something is pointed at.
-
-    Numbered as the page's script knows them: areas from 0, then lines.
-    """
-    entries, group = [], ""
+def _legends(chart: Chart) -> list[Markup]:
+    """A legend for each group of layers; a figure is the window's mean until something is pointed
+    at. Layers are numbered as the page's script knows them: areas from 0, then lines."""
+    groups: dict[str, list[Markup]] = {}
     for at, row in enumerate((*chart.areas, *chart.lines)):
-        if row.group != group:
-            group = row.group
-            entries.append(tag("li", group, class_="group"))
         rest = _rest(row, chart.unit)
         key = tag("i", class_=f"key {row.paint}{' thin' if at >= len(chart.areas) else ''}")
-        entries.append(
-            tag("li", key, f"{row.label} ", tag("b", rest, data_layer=at, data_rest=rest))
-        )
-    return entries
+        number = tag("b", rest, data_layer=at, data_rest=rest)
+        groups.setdefault(row.group, []).append(tag("li", key, f"{row.label} ", number))
+    heads = {name: tag("li", name, class_="group") if name else None for name in groups}
+    return [tag("ul", heads[name], *rows, class_="legend") for name, rows in groups.items()]
 
 
 def _rest(row: Layer, unit: Unit) -> str:

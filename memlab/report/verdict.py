@@ -223,9 +223,9 @@ def _performance(window: Window, baseline: Source | None) -> tuple[str, tuple[Fi
         ),
         Figure(
             "p99 latency, slowest VM",
-            window.over_vms("p99", max),
+            window.slowest(),
             Unit.SECONDS,
-            "largest of the VMs' means of p99",
+            "largest of the VMs' p99, histograms of the window merged",
             why,
             p99,
         ),
@@ -237,13 +237,13 @@ def _baseline(source: Source, other: Source | None) -> tuple[str, float | None, 
     run, or figures that the manifest has."""
     if other is not None:
         window, name = Window.of(other), f"run {facts.lab_name(other)}"
-        return name, window.mean(LAB, "operations"), window.over_vms("p99", max)
+        return name, window.mean(LAB, "operations"), window.slowest()
     said = facts.mapping(source.manifest.get("baseline"))
     name = str(said.get("name", "baseline"))
     start, end = facts.number(said.get("from")), facts.number(said.get("until"))
     if start is not None and end is not None:
         phase = Window(source, start, end, ())
-        return f"phase {name}", phase.mean(LAB, "operations"), phase.over_vms("p99", max)
+        return f"phase {name}", phase.mean(LAB, "operations"), phase.slowest()
     if (operations := facts.number(said.get("operations"))) is not None:
         return name, operations, facts.number(said.get("p99"))
     return "", None, None

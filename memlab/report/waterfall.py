@@ -107,7 +107,8 @@ def _line(line: Line, total: Sum) -> Markup:
 def _used(verdict: Verdict, total: Sum) -> Markup:
     note = ""
     if verdict.peak.value is not None and verdict.budget.value is not None:
-        note = f"peak {mib(verdict.peak.value)} MiB; the budget is {mib(verdict.budget.value)} MiB"
+        peak, budget = mib(verdict.peak.value), mib(verdict.budget.value)
+        note = f"peak in the window {peak} MiB; the budget is {budget} MiB"
     used = verdict.used
     bar = total.drawn(0, used.value or 0.0, "private")
     return _row("=", "Machine memory used", used, paint="private", bar=bar, note=note, kind="total")

@@ -69,6 +69,11 @@ class Window:
         known = [value for value in means if value is not None]
         return join(known) if known else None
 
+    def slowest(self) -> float | None:
+        """The p99 of the VM whose p99 over the whole window is largest."""
+        found = (self.source.percentile(vm, 0.99, self.start, self.end) for vm in self.source.vms)
+        return max((value for value in found if value is not None), default=None)
+
     def figure(
         self, label: str, name: str, value: float | None, how: str, unit: Unit | None = None
     ) -> Figure:

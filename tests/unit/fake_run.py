@@ -48,6 +48,10 @@ class FakeRun:
     def latest(self, entity: Entity, name: str, vm: str = "") -> float | None:
         return self.series(entity, name, vm).values[-1]
 
+    def percentile(self, vm: str, part: float, start: float, end: float) -> float | None:
+        assert part == 0.99
+        return max(self.series(Entity.VM, "p99", vm).between(start, end).known, default=None)
+
     def events(self) -> tuple[Event, ...]:
         return self.happened
 
