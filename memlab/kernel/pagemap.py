@@ -32,6 +32,9 @@ from memlab.kernel.pagemap_scan import Category, PageRun, Scanner, Unsupported
 from memlab.units import MIB, PAGE
 
 PIECE: Final = 2 * MIB
+SCAN_PIECE: Final = 16 * MIB
+"""PAGEMAP_SCAN holds the lock for less: the VM's mmap p99.9 is 0.07 ms with pieces of 16 MiB."""
+
 ENTRY: Final = 8
 NUMBER_MASK: Final = (1 << 55) - 1
 _HIGH_BYTES: Final = (
@@ -119,6 +122,11 @@ class PageWalker:
 
     `start` and `length` are bytes, whole pages. Root only, for the frame numbers. Keeps 16 B of
     memory a page of the VM, and 40 B more a shared one.
+
+    CPU, user and system, µs per MiB of 4 KiB pages, seen on a noisy host where the kernel's own
+    part was 8.8 (6.5 on a quiet one; 2.5 where all is out): a piece that did not change + 0.3; one
+    that did + 2.4; + 70 ns a shared page; the frame list + 1. `unique_frames` 50 ns a shared page.
+    `count`: 6 for all categories, 2 for SWAPPED alone; swap slots 80 ns each.
     """
 
     def __init__(self, pid: int, start: int, length: int, roots: Roots = HOST) -> None:
@@ -168,11 +176,11 @@ class PageWalker:
             frames_moving=moving if frame_map is not None else None,
         )
 
-    def _bounds(self) -> Iterator[tuple[int, int]]:
-        """From one 2 MiB boundary to the next, where huge pages begin as well."""
+    def _bounds(self, size: int = PIECE) -> Iterator[tuple[int, int]]:
+        """From one boundary to the next; huge pages begin at those of 2 MiB."""
         address, end = self.start, self.start + self.length
         while address < end:
-            stop = min(address // PIECE * PIECE + PIECE, end)
+            stop = min(address // size * size + size, end)
             yield address, stop
             address = stop
 
@@ -223,7 +231,7 @@ class PageWalker:
     def runs(self, any_of: Category) -> list[PageRun] | None:
         """Runs of pages in any of these categories, by PAGEMAP_SCAN; None on kernels without."""
         try:
-            found = (self._scanner.runs(*bounds, any_of) for bounds in self._bounds())
+            found = (self._scanner.runs(*bounds, any_of) for bounds in self._bounds(SCAN_PIECE))
             return list(chain.from_iterable(found))
         except Unsupported:
             return None
@@ -235,7 +243,7 @@ class PageWalker:
         finds an empty address space then, and counts 0).
         """
         try:
-            return sum(self._scanner.count(*bounds, any_of) for bounds in self._bounds())
+            return sum(self._scanner.count(*bounds, any_of) for bounds in self._bounds(SCAN_PIECE))
         except Unsupported:
             return self._count_by_walk(any_of)
 

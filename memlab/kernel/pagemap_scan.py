@@ -25,7 +25,7 @@ REQUEST: Final = 0xC0606610
 _ARGUMENT: Final = struct.Struct("=12Q")
 _RUN_WORDS: Final = 3  # struct page_region: start, end, categories
 VECTOR: Final = 512
-"""Runs an answer may have: as many as a piece of 2 MiB has pages, so one call does a piece."""
+"""Runs an answer may have; more are fetched by another call."""
 
 
 class Category(IntFlag):
