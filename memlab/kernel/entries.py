@@ -152,10 +152,11 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class GuardEntry:
-    """A guard of the run and the cgroups made for it."""
+    """A guard of the run, the cgroups made for it, and the cgroup2 group that it was born in."""
 
     task: Task
     groups: tuple[Path, ...] = ()
+    home: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +229,17 @@ def _after(record: Record, entry: Mapping[str, Any]) -> Record:
             process = Process(Task(pid, start), Path(group) if group else None)
             return replace(record, processes=(*record.processes, process))
         case {"do": "swap", "path": str(path), "kind": "file" | "zram" as kind}:
-            return replace(record, swaps=(*record.swaps, Swap(Path(path), SwapKind(kind))))
+            area = Swap(Path(path), SwapKind(kind))
+            files = (area.path,) if area.kind is SwapKind.FILE else ()
+            return replace(record, swaps=(*record.swaps, area), files=(*record.files, *files))
         case {"do": "file", "path": str(path)}:
             return replace(record, files=(*record.files, Path(path)))
         case {"do": "ksm", "pages_shared": int(count)}:
             first = count if record.pages_shared is None else record.pages_shared
             return replace(record, pages_shared=first)
         case {"do": "guard", "pid": int(pid), "start_time": int(start), "groups": list(groups)}:
-            guard = GuardEntry(Task(pid, start), tuple(Path(group) for group in groups))
+            home = Path(entry["home"]) if entry.get("home") else None
+            guard = GuardEntry(Task(pid, start), tuple(Path(group) for group in groups), home)
             return replace(record, guards=(*record.guards, guard))
     return replace(record, damaged=record.damaged + 1)
 

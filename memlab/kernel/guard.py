@@ -13,7 +13,6 @@ import select
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import Any, Final
 from memlab.errors import HostError
 from memlab.kernel.entries import Header
 from memlab.kernel.failpoint import GUARD_VARIABLE, VARIABLE
-from memlab.kernel.files import HOST, Roots, write_text
+from memlab.kernel.files import HOST, Roots, read_text, write_text
 from memlab.kernel.journal import Journal
 from memlab.kernel.lock import owned_error
 from memlab.kernel.restored import Restored
 from memlab.kernel.rundir import RunDir
-from memlab.kernel.task import Task, is_alive
+from memlab.kernel.task import Task, has_ended, is_alive, open_task
 
 LOG: Final = "guard.log"
 _PACKAGE_PARENT: Final = Path(__file__).resolve().parents[2]
@@ -87,7 +86,8 @@ class Guard:
 
     def settle(self, journal: Journal, groups: tuple[Path, ...] = ()) -> None:
         """Journal the guard, and move it into cgroups of its own (made here) if any are given."""
-        journal.guard(self.facts.task, groups)
+        home = _home(self.facts.task.pid, self._roots) if groups else None
+        journal.guard(self.facts.task, groups, home)
         for group in groups:
             group.mkdir(exist_ok=True)
             write_text(group / "cgroup.procs", str(self.facts.task.pid))
@@ -98,7 +98,7 @@ class Guard:
 
     def alive(self) -> bool:
         """Whether the guard runs. If not, turn no knob until it is replaced."""
-        return is_alive(self.facts.task, self._roots)
+        return not _hung_up(self._line) and is_alive(self.facts.task, self._roots)
 
     def aborted(self) -> str | None:
         """Why the guard has ended the lab's VMs, if it has; None if all is well. Never blocks."""
@@ -125,17 +125,17 @@ class Guard:
 
         True once it has ended and the lock is free; False if it was dead, or does not end.
         """
-        if not self.alive():
-            self._line.close()
-            return False
-        with suppress(OSError):
-            message = json.dumps({"say": "release", "ok": restored.ok}).encode()
-            self._line.send(message, socket.MSG_NOSIGNAL)
-        deadline = time.monotonic() + _RELEASE_SECONDS
-        while _hear(self._line, max(0.0, deadline - time.monotonic())) is not None:
-            continue  # an abort that crossed our message
-        self._line.close()
-        return not self.alive()
+        with self._line:
+            pidfd = open_task(self.facts.task, self._roots)
+            if pidfd is None:
+                return False
+            try:
+                message = json.dumps({"say": "release", "ok": restored.ok}).encode()
+                with suppress(OSError):
+                    self._line.send(message, socket.MSG_NOSIGNAL)
+                return has_ended(pidfd, _RELEASE_SECONDS)
+            finally:
+                os.close(pidfd)
 
 
 def _launch(run: RunDir, line: socket.socket, roots: Roots) -> None:
@@ -179,6 +179,23 @@ def _hear(line: socket.socket, timeout: float) -> dict[str, Any] | None:
     return heard if isinstance(heard, dict) else None
 
 
+def _hung_up(line: socket.socket) -> bool:
+    """Whether the other end is closed: true a moment before its process has ended."""
+    poll = select.poll()
+    poll.register(line, 0)  # a hang-up is told without being asked for
+    return bool(poll.poll(0))
+
+
 def _facts(answer: dict[str, Any]) -> GuardFacts:
     task = Task(int(answer["pid"]), int(answer["start_time"]))
     return GuardFacts(task, int(answer["locked"]), int(answer["oom_score_adj"]))
+
+
+def _home(pid: int, roots: Roots) -> Path | None:
+    """The cgroup2 directory of a process, where all controllers are on v2; else None."""
+    if not (roots.cgroup / "cgroup.controllers").exists():
+        return None
+    for line in (read_text(roots.proc / str(pid) / "cgroup") or "").splitlines():
+        if line.startswith("0::/"):
+            return roots.cgroup / line.removeprefix("0::/")
+    return None

@@ -104,7 +104,7 @@ class GuardProcess:
         try:
             announce(self._run, self._header)
             got = _protect(self._roots)
-            me = Task.myself(self._roots)
+            me = Task.myself()
             self._say(
                 {
                     "say": "locked",

@@ -101,22 +101,31 @@ class Journal:
         )
 
     def swap(self, path: Path, kind: SwapKind) -> None:
-        """A swap area is about to be made of this file or zram device, and switched on."""
-        self._append([{"do": "swap", "path": str(path), "kind": kind.value}])
+        """This swap file is about to be made, or this zram device (just added) to be used.
+
+        The file is removed at the end. A zram device gets its number when it is added, so it
+        cannot be named before: a death between the two leaves an empty device without memory.
+        """
+        self._append([{"do": "swap", "path": _real(path), "kind": kind.value}])
 
     def file(self, path: Path) -> None:
         """This file or socket is about to be made, and is removed at the end."""
-        self._append([{"do": "file", "path": str(path.parent.resolve() / path.name)}])
+        self._append([{"do": "file", "path": _real(path)}])
 
     def ksm(self, pages_shared: int) -> None:
         """KSM is about to merge; `pages_shared` is its counter now. The first one counts."""
         self._append([{"do": "ksm", "pages_shared": pages_shared}])
         self._merging = True
 
-    def guard(self, task: Task, groups: tuple[Path, ...] = ()) -> None:
-        """`task` is this run's guard, and `groups` are the cgroups about to be made for it."""
-        names = [str(group) for group in groups]
-        entry = {"do": "guard", "pid": task.pid, "start_time": task.start_time, "groups": names}
+    def guard(self, task: Task, groups: tuple[Path, ...] = (), home: Path | None = None) -> None:
+        """`task` is this run's guard; `groups` are about to be made for it."""
+        entry = {
+            "do": "guard",
+            "pid": task.pid,
+            "start_time": task.start_time,
+            "groups": [str(group) for group in groups],
+            "home": None if home is None else str(home),
+        }
         self._append([entry])
 
     def turn(self, path: Path, value: str) -> Applied:
@@ -180,6 +189,11 @@ class Journal:
                 f"cannot write {self.run.path / NAME}: {error.strerror}; nothing was changed",
                 hint=f"make room in {self.run.path}: df {self.run.path}",
             ) from error
+
+
+def _real(path: Path) -> str:
+    """The path without links on its way: so /proc/swaps says it, and so a later link is seen."""
+    return str(path.parent.resolve() / path.name)
 
 
 def _ends_whole(fd: int) -> bool:

@@ -101,7 +101,7 @@ def finish(run: RunDir, restored: Restored) -> None:
     Only for the one who holds the lock.
     """
     run.write(RESTORED, restored.as_json().encode())
-    if not restored.ok:
+    if not restored.ok or run.read(JOURNAL) is None:
         return
     if restored.left:
         run.rename(JOURNAL, LEFT)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from memlab.errors import MemlabError
+from memlab.errors import KernelError, MemlabError
 from memlab.kernel import ksm, swap
+from memlab.kernel.cgroup_v2 import V2Group
 from memlab.kernel.ending import end_processes, remaining
 from memlab.kernel.entries import GuardEntry, Knob, Record, Swap, SwapKind, boot_id, machine_id
 from memlab.kernel.failpoint import failpoint
@@ -161,7 +162,8 @@ class _Work:
             self.given_back.append(f"ksm/pages_shared is {before} again")
             return
         now = str(read_int(self.roots.ksm / "pages_shared"))
-        if _others_merge(self.roots):
+        # Asked more than once, since others merge while they are counted.
+        if any(ksm.merged_by_living(self.roots) for _ in range(3)):
             self.left.append(Left("ksm/pages_shared", now, "pages of ended VMs", str(before)))
         else:
             self.fail("ksm/pages_shared", f"it is {now}, before the lab it was {before}")
@@ -218,6 +220,9 @@ class _Work:
         there = [group for group in reversed(self.record.cgroups) if group.is_dir()]
         for group, code in _remove_all(there).items():
             self.fail(str(group), f"cannot be removed: {os.strerror(code)}")
+        for group in reversed(self.record.cgroups):
+            if (group.parent / "cgroup.controllers").exists():
+                V2Group(group).remove()  # who stepped aside for the lab's group comes back
         gone = [group for group in there if not group.exists()]
         if gone:
             self.given_back.append(f"{len(gone)} cgroup(s) removed")
@@ -235,7 +240,7 @@ class _Work:
         for group in guard.groups:
             if group.is_dir():
                 if me in members(group):
-                    write_text(group.parent / "cgroup.procs", str(me))
+                    _move_out(me, group, guard.home)
                 for left, code in _remove_all([group]).items():
                     self.fail(str(left), f"cannot be removed: {os.strerror(code)}")
 
@@ -266,12 +271,6 @@ def _left(knob: Knob, now: str | None, roots: Roots) -> Left:
     return Left(label(knob.path, roots), value, knob.ours[-1], knob.before)
 
 
-def _others_merge(roots: Roots) -> bool:
-    """Whether a living process has merged pages (of the lab's there are none any more)."""
-    pids = (int(path.name) for path in roots.proc.iterdir() if path.name.isdigit())
-    return any(ksm.ksm_merging_pages(pid, roots) for pid in pids)
-
-
 def _remove_all(groups: list[Path]) -> dict[Path, int]:
     """Remove the directories, those below them first; what stays, with its errno.
 
@@ -296,6 +295,16 @@ def _remove_all(groups: list[Path]) -> dict[Path, int]:
 
 def _bottom_up(group: Path) -> list[Path]:
     return [Path(folder) for folder, _, _ in os.walk(group, topdown=False)]
+
+
+def _move_out(pid: int, group: Path, home: Path | None) -> None:
+    """Up into the parent; on v2 that may hold no process, then back to where it came from."""
+    try:
+        write_text(group.parent / "cgroup.procs", str(pid))
+    except KernelError:
+        if home is None:
+            raise
+        write_text(home / "cgroup.procs", str(pid))
 
 
 def _dying_groups(roots: Roots) -> int | None:

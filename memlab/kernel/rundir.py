@@ -17,6 +17,8 @@ from memlab.errors import HostError
 
 VARIABLE: Final = "MEMLAB_RUN_DIR"
 DEFAULT: Final = Path("/run/memlab")
+_SAFELY: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Non-blocking, since opening a planted pipe would wait for ever."""
 
 
 def place() -> Path:
@@ -62,7 +64,7 @@ class RunDir:
         """A descriptor of the regular file `name`. HostError if it is a link or another user's."""
         where = self.path / name
         try:
-            fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+            fd = os.open(name, flags | _SAFELY, 0o600, dir_fd=self._fd)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise _untrusted(where, "it is not a regular file") from error
