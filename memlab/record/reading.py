@@ -1,0 +1,215 @@
+"""What the sampler reads of the host and of the lab: files kept open, figures by raw column.
+
+A file that this kernel lacks gives None for its columns. VMs are read in `record.vmreader`.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from memlab.kernel import meminfo, procs, psi, vmstat
+from memlab.kernel.cgroup import GroupFiles, files_of, parse_stat
+from memlab.kernel.files import KeptFile, Roots, parse_names
+from memlab.kernel.swap import parse_areas
+from memlab.record.sample import HOST_FAST
+
+Values = dict[str, int | None]
+"""Figures by the names of raw columns."""
+
+_KSM_FILES: Final = {
+    "pages_shared": "pages_shared",
+    "pages_sharing": "pages_sharing",
+    "ksm_zero_pages": "ksm_zero_pages",
+    "pages_scanned": "pages_scanned",
+    "general_profit": "general_profit",
+    "full_scans": "full_scans",
+    "ksm_run": "run",
+}
+_VMSTAT: Final = tuple(
+    column.name for column in HOST_FAST.columns if column.source == "/proc/vmstat"
+)
+_V2_SWAP: Final = "memory.swap.current"
+_V1_KERNEL: Final = "memory.kmem.usage_in_bytes"
+_UNLIMITED: Final = 2**62
+"""v1 prints no limit as the largest whole number of pages."""
+
+
+def cpu_ns(pid: int | None) -> int | None:
+    """CPU time that a process has used, all its threads, ns; None if it is gone.
+
+    By the process's CPU clock (clock_getcpuclockid(3)); /proc/PID/schedstat has one thread's.
+    """
+    if pid is None:
+        return None
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    except OSError:
+        return None
+
+
+def number(file: KeptFile) -> int | None:
+    """The one number of a file; None if it is absent or says `max`."""
+    raw = file.read()
+    return int(raw) if raw and raw[:1].isdigit() else None
+
+
+class HostReader:
+    """The host's own figures: meminfo, vmstat, KSM, pressure, ksmd."""
+
+    def __init__(self, stack: ExitStack, roots: Roots) -> None:
+        def keep(path: Path) -> KeptFile:
+            return stack.enter_context(KeptFile(path))
+
+        self._meminfo = keep(meminfo.path(roots))
+        self._vmstat = keep(vmstat.path(roots))
+        self._ksm = {name: keep(roots.ksm / file) for name, file in _KSM_FILES.items()}
+        self._pressure = keep(psi.host_path(roots))
+        self._ksmd = procs.ksmd_pid(roots)
+
+    def fast(self) -> Values:
+        """A row of host_fast by name."""
+        counters = vmstat.parse(self._vmstat.read() or b"")
+        values = self.memory() | {name: getattr(counters, name) for name in _VMSTAT}
+        for name, kept in self._ksm.items():
+            raw = kept.read()
+            values[name] = int(raw) if raw else None
+        values["ksmd_cpu_ns"] = cpu_ns(self._ksmd)
+        return values | stalls(self._pressure)
+
+    def memory(self) -> Values:
+        """What meminfo says, by the names of the raw columns."""
+        found = meminfo.parse(self._meminfo.read() or b"")
+        return {
+            "mem_total": found.total,
+            "mem_free": found.free,
+            "mem_available": found.available,
+            "swap_total": found.swap_total,
+            "swap_free": found.swap_free,
+            "swap_cached": found.swap_cached,
+            "zswap": found.zswap,
+            "zswapped": found.zswapped,
+        }
+
+
+def stalls(file: KeptFile | None) -> Values:
+    """Both totals of a pressure file; absent where there is none."""
+    raw = file.read() if file else None
+    if raw is None:
+        return {}
+    pressure = psi.parse(raw)
+    return {"stall_some_us": pressure.some_total_us, "stall_full_us": pressure.full_total_us}
+
+
+class GroupReader:
+    """The memory cgroup of a VM or of the lab, of either version. `stack` closes its files."""
+
+    def __init__(self, memory: Path, unified: Path | None, stack: ExitStack) -> None:
+        def keep(path: Path) -> KeptFile:
+            return stack.enter_context(KeptFile(path))
+
+        files: GroupFiles = files_of(memory, unified)
+        self.is_v2 = files.usage.name == "memory.current"
+        self.usage = keep(files.usage)
+        self.pressure = keep(files.pressure) if files.pressure else None
+        self._stat = keep(files.stat)
+        if self.is_v2:
+            self._extra, self._oom = keep(memory / _V2_SWAP), keep(memory / "memory.events")
+        else:
+            self._extra, self._oom = keep(memory / _V1_KERNEL), keep(memory / "memory.oom_control")
+
+    def medium(self) -> Values | None:
+        """memory.stat and what stands beside it, by the names of the raw columns; None if gone.
+
+        The read makes the kernel flush its per-CPU counters, without which reclaim decides by
+        stale figures. That needs ≥ 5 Hz; the lab's keeper does it, this read only helps.
+        """
+        raw = self._stat.read()
+        if raw is None:
+            return None
+        stat, extra = parse_stat(raw), number(self._extra)
+        kills = parse_names(self._oom.read() or b"").get("oom_kill")
+        return {
+            "anon": stat.anon,
+            "file": stat.file,
+            "shmem": stat.shmem,
+            "active_anon": stat.active_anon,
+            "inactive_anon": stat.inactive_anon,
+            "swapcached": stat.swapcached,
+            "swap": extra if self.is_v2 else stat.swap,
+            "zswap": stat.zswap,
+            "zswapped": stat.zswapped,
+            "kernel": stat.kernel if self.is_v2 else extra,
+            "pgfault": stat.pgfault,
+            "pgmajfault": stat.pgmajfault,
+            "workingset_refault_anon": stat.refault_anon,
+            "oom_kill": kills,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabTarget:
+    """Where the lab as a whole is found. `swap_device` as /proc/swaps names it."""
+
+    memory_group: Path
+    unified_group: Path | None
+    budget: int
+    swap_device: Path | None = None
+
+
+class LabReader:
+    """The lab's group, its swap device, and memlab's own cost."""
+
+    def __init__(
+        self, lab: LabTarget, main: int, guard: int | None, stack: ExitStack, roots: Roots
+    ) -> None:
+        def keep(path: Path) -> KeptFile:
+            return stack.enter_context(KeptFile(path))
+
+        self._lab = lab
+        self._group = GroupReader(lab.memory_group, lab.unified_group, stack)
+        limit = "memory.max" if self._group.is_v2 else "memory.limit_in_bytes"
+        self._limit = keep(lab.memory_group / limit)
+        self._zswap = keep(lab.memory_group / "memory.zswap.current")
+        self._swaps = keep(roots.proc / "swaps")
+        self._statm = keep(roots.proc / "self/statm")
+        self._main, self._guard = main, guard
+
+    def fast(self, vms: int, configured: int) -> Values:
+        """A row of lab_fast by name."""
+        statm = self._statm.read()
+        return {
+            "vms": vms,
+            "configured": configured,
+            "budget": self._lab.budget,
+            "zswap": number(self._zswap),
+            "main_cpu_ns": cpu_ns(self._main),
+            "guard_cpu_ns": cpu_ns(self._guard),
+            "sampler_cpu_ns": time.process_time_ns(),
+            "sampler_resident_pages": int(statm.split()[1]) if statm else None,
+            **self.levels(),
+            **stalls(self._group.pressure),
+        }
+
+    def levels(self) -> Values:
+        """Usage, limit and swap slots now."""
+        limit = number(self._limit)
+        return {
+            "usage": number(self._group.usage),
+            "limit_bytes": None if limit is None or limit >= _UNLIMITED else limit,
+            "swap_used": self._swap_used(),
+        }
+
+    def _swap_used(self) -> int | None:
+        if self._lab.swap_device is None:
+            return None
+        areas = parse_areas(self._swaps.read() or b"")
+        used = [area.used for area in areas if area.path == self._lab.swap_device]
+        return used[0] if used else None
+
+    def medium(self) -> Values:
+        """A row of lab_medium by name."""
+        return self._group.medium() or {}

@@ -1,0 +1,172 @@
+"""What the sampler reads of one VM: its group, its process, its page tables and its board.
+
+A VM that has ended, even between two of these, gives no row; a column that its kind of VM or this
+kernel cannot tell is None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from memlab.guest.wire import BOARD_FIELDS
+from memlab.kernel.files import HOST, KeptFile, Roots, parse_pairs
+from memlab.kernel.pagemap import PageClasses, PageWalker
+from memlab.record.board import Board
+from memlab.record.reading import GroupReader, Values, number, stalls
+from memlab.record.sample import BALANCE, VM_DEEP, VM_FAST, VM_MEDIUM, Row
+from memlab.units import PAGE
+from memlab.vm.base import Target
+
+_NO_GUEST: Final = (None,) * len(BOARD_FIELDS)
+_BALANCE: Final = tuple((name, BOARD_FIELDS.index(name)) for name in BALANCE)
+_CLASSES: Final = ("private", "shared", "zero", "out", "not_backed")
+
+assert VM_FAST.names[:8] == (
+    "usage", "resident_pages", "file_pages", "ksm_merging_pages", "ksm_zero_pages",
+    "ksm_rmap_items", "minor_faults", "major_faults",
+)  # fmt: skip  # the order in which `fast` puts its values
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One VM of a deep sample: the raw columns known so far, and what its page tables said."""
+
+    vm: str
+    values: Values
+    classes: PageClasses | None
+
+
+class VmReader:
+    """One VM, with its files kept open until `close`."""
+
+    def __init__(self, target: Target, board_fd: int | None = None, roots: Roots = HOST) -> None:
+        self.target = target
+        self._told: tuple[int | None, ...] = _NO_GUEST
+        with ExitStack() as stack:
+            self._open(target, board_fd, roots, stack)
+            self._open_files = stack.pop_all()
+
+    def _open(self, target: Target, board: int | None, roots: Roots, stack: ExitStack) -> None:
+        def keep(name: str) -> KeptFile:
+            return stack.enter_context(KeptFile(roots.proc / str(target.pid) / name))
+
+        self._group = GroupReader(target.memory_group, target.unified_group, stack)
+        self._statm, self._ksm = keep("statm"), keep("ksm_stat")
+        self._board: Board | None = None
+        self._stat: KeptFile | None = None
+        if board is None:
+            self._stat = keep("stat")
+        else:
+            self._board = Board(board, target.name)
+            stack.callback(self._board.close)
+        self._walker: PageWalker | None = None
+        if target.ram_start is not None and target.ram_bytes is not None:
+            walker = PageWalker(target.pid, target.ram_start, target.ram_bytes, roots)
+            self._walker = stack.enter_context(walker)
+
+    def told(self, fields: Mapping[str, int]) -> None:
+        """What the guest said by another way than a board (QEMU's balloon driver), by field."""
+        self._told = tuple(map(fields.get, BOARD_FIELDS))
+
+    def fast(self) -> Row | None:
+        """A row of vm_fast; None if the VM has ended."""
+        statm = self._statm.read()
+        if statm is None:
+            return None
+        _, resident, files, *_ = statm.split()
+        ksm = parse_pairs(self._ksm.read() or b"")
+        return (
+            number(self._group.usage),
+            int(resident),
+            int(files),
+            _int(ksm.get(b"ksm_merging_pages")),
+            _int(ksm.get(b"ksm_zero_pages")),
+            _int(ksm.get(b"ksm_rmap_items")),
+            *self._faults(),
+            *self._guest(),
+        )
+
+    def _faults(self) -> tuple[int | None, int | None]:
+        """Minor and major faults of a VM without a board: fields 10 and 12, behind the name."""
+        raw = self._stat.read() if self._stat else None
+        if raw is None:
+            return None, None
+        words = raw.rpartition(b")")[2].split()
+        return int(words[7]), int(words[9])
+
+    def _guest(self) -> tuple[int | None, ...]:
+        if self._board is None:
+            return self._told
+        return self._board.counters() or _NO_GUEST
+
+    def medium(self) -> Row | None:
+        """A row of vm_medium; None if the VM has ended."""
+        values = self._group.medium()
+        if values is None or self._statm.read() is None:
+            return None
+        return VM_MEDIUM.row(values | stalls(self._group.pressure))
+
+    def latency(self) -> list[tuple[int, int]]:
+        """Buckets of the histogram that have grown since the last call, with their counts."""
+        return self._board.changed_buckets() if self._board else []
+
+    def deep(self, clock: Callable[[], int]) -> Walk | None:
+        """The page tables, between two looks at the guest's counters; None if the VM has ended."""
+        began, before = clock(), self._guest()
+        classes = None
+        if self._walker is not None:
+            classes = self._walker.walk(self._frame_map())
+            if classes is None:
+                return None
+        after, ended, statm = self._guest(), clock(), self._statm.read()
+        if statm is None:
+            return None
+        _, resident, files, *_ = statm.split()
+        values: Values = {"began": began, "ended": ended}
+        values |= {"resident_pages": int(resident), "file_pages": int(files)}
+        values |= {f"before_{name}": before[index] for name, index in _BALANCE}
+        values |= {f"after_{name}": after[index] for name, index in _BALANCE}
+        if classes is not None:
+            values |= {name: getattr(classes, name) for name in _CLASSES}
+            values["frames_differ"] = classes.frames_differ
+            values["frames_moving"] = classes.frames_moving
+        if (frames := self._frame_map()) is not None:
+            values["frames_touched"] = bytes(frames).count(1)
+        return Walk(self.target.name, values, classes)
+
+    def _frame_map(self) -> memoryview | None:
+        if self._board is None or self.target.ram_bytes is None:
+            return None
+        return self._board.frame_map(self.target.ram_bytes // PAGE)
+
+    def close(self) -> None:
+        """Close the files; closing twice is harmless."""
+        self._open_files.close()
+
+
+def _int(word: bytes | None) -> int | None:
+    return None if word is None else int(word)
+
+
+def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:
+    """Distinct frames behind the shared pages of all VMs, and the rows of vm_deep.
+
+    Each shared frame is parted equally among the VMs that map it: a VM's fair part (`common`).
+    """
+    mappers: Counter[int] = Counter()
+    for walk in walks:
+        if walk.classes is not None:
+            mappers.update(walk.classes.shared_frames)
+    rows = []
+    for walk in walks:
+        values = walk.values
+        if walk.classes is not None:
+            sharers = Counter(map(mappers.__getitem__, walk.classes.shared_frames))
+            part = sum(frames / count for count, frames in sharers.items())
+            values = values | {"common_bytes": round(part * PAGE)}
+        rows.append((walk.vm, VM_DEEP.row(values)))
+    return len(mappers), rows
