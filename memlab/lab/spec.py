@@ -7,12 +7,13 @@ are made from one model. Inside, sizes are bytes, durations seconds, percentages
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self, cast
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from memlab.guest.wire import Workload
+from memlab.lab.arguments import Argument, arguments
 from memlab.lab.values import (
     Amount,
     Argv,
@@ -26,6 +27,8 @@ from memlab.lab.values import (
     SizeOrPercent,
     Switch,
     Text,
+    at_least,
+    not_below,
     refuse,
 )
 from memlab.units import MIB
@@ -61,7 +64,7 @@ class Swap(Spec):
 class Host(Spec):
     """What the VMs may use of the host, all together."""
 
-    memory: Annotated[Size, Field(ge=4 * MIB)] = Field(
+    memory: Annotated[Size, at_least(4 * MIB)] = Field(
         description="The host budget: machine memory that all VMs may use together."
     )
     swap: Swap | None = Field(default=None, description="The lab's own swap area; none without it.")
@@ -150,7 +153,9 @@ class PolicySettings(Spec):
     """Who decides which VM gives memory up, and by which mechanism."""
 
     name: Name = Field(default="none", description="none, static (the timeline alone) or ladder.")
-    period: Duration = Field(default=1.0, description="Time between two decisions.")
+    period: Annotated[Duration, not_below(0.1)] = Field(
+        default=1.0, description="Time between two decisions."
+    )
     settings: dict[str, Percent] = Field(
         default_factory=dict, description="The policy's own settings; see docs/policies.md."
     )
@@ -159,13 +164,13 @@ class PolicySettings(Spec):
 class Sampling(Spec):
     """How often each tier is read: a period (`250ms`) or a rate (`4Hz`)."""
 
-    fast: Annotated[Period, Field(ge=0.02)] = Field(
+    fast: Annotated[Period, not_below(0.02)] = Field(
         default=0.25, description="Counters of guest, cgroup and host; 50Hz at most."
     )
-    medium: Annotated[Period, Field(ge=0.1)] = Field(
+    medium: Annotated[Period, not_below(0.1)] = Field(
         default=1.0, description="memory.stat, delays, pressure, latencies."
     )
-    deep: Annotated[Period, Field(ge=0.1)] = Field(
+    deep: Annotated[Period, not_below(0.1)] = Field(
         default=1.0, description="Page tables; stretched so that it takes 5 % of a core at most."
     )
 
@@ -211,7 +216,7 @@ class ImageSpec(ContentSpec):
 class WorkloadSpec(Spec):
     """The guest's application."""
 
-    name: Name = Field(default="idle", description="Which; see docs/workloads.md.")
+    name: Workload = Field(default=Workload.IDLE, description="Which; see docs/workloads.md.")
     size: Size = Field(default=0, description="Virtual memory of the application.")
     content: ContentSpec | None = Field(
         default=None, description="What its pages contain; the VM's `content` if absent."
@@ -221,9 +226,9 @@ class WorkloadSpec(Spec):
     )
 
     @property
-    def arguments(self) -> Mapping[str, float | int | str | Sequence[int]]:
-        """`args`, as the agent is given them."""
-        return cast("Mapping[str, float | int | str | Sequence[int]]", self.args)
+    def arguments(self) -> dict[str, Argument]:
+        """`args` in plain numbers, as the agent wants them; ArgumentsError if it refuses one."""
+        return arguments(self.name, self.args)
 
 
 class User(StrEnum):
@@ -237,7 +242,7 @@ class VmFields(Spec):
     """What can be said of a VM; under `defaults` and `groups` too."""
 
     backend: Backend = Field(default=Backend.PROCESS, description="What the VM is made of.")
-    memory: Annotated[Size, Field(ge=MIB)] | None = Field(
+    memory: Annotated[Size, at_least(MIB)] | None = Field(
         default=None, description="Configured guest physical memory."
     )
     image: ImageSpec = Field(default_factory=ImageSpec, description="The guest's operating system.")
@@ -288,7 +293,7 @@ class VmSpec(VmFields):
     entry: Name
     """Its key under `vms`: `web` for web-1."""
     group: Name | None = None
-    memory: Annotated[Size, Field(ge=MIB)]
+    memory: Annotated[Size, at_least(MIB)]
 
     def config(self, *, owner: int, seed: int = 0, mergeable: bool = True) -> VmConfig:
         """What its back end is given."""
@@ -301,7 +306,7 @@ class VmSpec(VmFields):
             backend=self.backend,
             image=Image(self.image.name, self.image.size, self.image.content),
             workload=WorkloadConfig(
-                work.name, work.size, (work.content or self.content).content, work.arguments
+                str(work.name), work.size, (work.content or self.content).content, work.arguments
             ),
             command=self.command or (),
             mergeable=mergeable,
@@ -377,7 +382,7 @@ class LabFields(Spec):
         default_factory=PolicySettings, description="Who decides: its name, or a map."
     )
     sample: Sampling = Field(default_factory=Sampling, description="How often is read.")
-    duration: Annotated[Duration, Field(gt=0)] = Field(
+    duration: Annotated[Duration, not_below(1)] = Field(
         default=60.0, description="Length of the run."
     )
     window: Window | None = Field(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from memlab.units import UnitError, parse_duration, parse_percent, parse_size
+from memlab.units import UnitError, format_size, parse_duration, parse_percent, parse_size
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 RESERVED: Final = frozenset({"host", "lab", "vm"})
@@ -146,13 +145,28 @@ def _pattern(pattern: str, what: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
-def _between(low: float, high: float, kind: str, show: str) -> Callable[[float], float]:
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise refuse(kind, f"it is outside {show}", f"write a value of {show}")
+def at_least(size: int) -> AfterValidator:
+    """Refuse a smaller size."""
+
+    def check(value: int) -> int:
+        if value < size:
+            least = format_size(size, digits=0).replace(" ", "")
+            raise refuse("range", f"it must be at least {least}", f"write {least} or more")
         return value
 
-    return check
+    return AfterValidator(check)
+
+
+def not_below(seconds: float) -> AfterValidator:
+    """Refuse a shorter time."""
+
+    def check(value: float) -> float:
+        if value < seconds:
+            least = f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+            raise refuse("range", f"it must be at least {least}", f"write {least} or more")
+        return value
+
+    return AfterValidator(check)
 
 
 _AMOUNT_PATTERN = f"({_SIZE_PATTERN})|({_PERCENT_PATTERN})"
@@ -203,5 +217,3 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Argv = Annotated[
     tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1, max_length=256)
 ]
-Settings = dict[str, Any]
-"""Keys and plain values that somebody else checks: a policy, a workload."""

@@ -1,0 +1,257 @@
+"""From the text of a lab file to a `Lab`, or to every fault of the text at once.
+
+Reading, filling in `${…}`, `--set`, the model, the merge of defaults and groups, and the checks
+across the file are all done even when an earlier one has found faults, on what is left of the tree
+without them; only a text that is not YAML ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from memlab.errors import Fault, LabFileError, UsageError
+from memlab.lab import expand
+from memlab.lab.checks import Checked, check_all
+from memlab.lab.faults import Error, fault_of, path_of
+from memlab.lab.interpolate import interpolate
+from memlab.lab.overrides import override
+from memlab.lab.spec import MAX_VMS, Lab, LabFile, VmSpec
+from memlab.lab.yamlfile import MAX_BYTES, Document, read
+from memlab.lab.yamlfile import Path as TreePath
+
+_ROUNDS: Final = 6
+_STAND_INS: Final[Mapping[str, Any]] = {
+    "name": "lab",
+    "host": {"memory": "64MiB", "swap": {"size": "64MiB"}},
+    "memory": "64MiB",
+    "size": "64MiB",
+    "vms": {"vm": {"memory": "64MiB"}},
+    "from": "0s",
+    "until": "1s",
+    "that": "1 < 2",
+    "vm": "vm",
+    "command": ["true"],
+}
+"""What a missing or refused key is taken to be, so that the rest of the file can be looked at."""
+_ITEMS: Final[Mapping[str, Any]] = {
+    "timeline": {"at": "0s", "mark": "-"},
+    "expect": {"name": "-", "that": "1 < 2"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A lab, the text it was written in, and that text's name.
+
+    `tree` is the file after `${…}` and `--set`, as plain values: what the recording keeps.
+    """
+
+    lab: Lab
+    source: str
+    name: str
+    tree: Mapping[str, Any]
+    document: Document
+
+
+def load(
+    source: Path | str, *, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> Loaded:
+    """The lab in the file `source`, or in what stdin has for `-`.
+
+    `sets` are `a.b=c`, put over the file; `environ` fills in `${…}`. Raises LabFileError with all
+    faults, UsageError if the file cannot be read.
+    """
+    name = "stdin" if str(source) == "-" else str(source)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if name == "stdin" else _bytes(Path(source))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        fault = Fault("ML005", "the file is not UTF-8", "save it as UTF-8", line, column)
+        shown = data.decode("utf-8", errors="replace")
+        raise LabFileError(name, [fault], source=shown) from None
+    return loads(text, name=name, sets=sets, environ=environ)
+
+
+def loads(
+    text: str,
+    *,
+    name: str = "lab",
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """The lab in `text`, as `load` does."""
+    document = read(text)
+    lab, faults = build(document, sets=sets, environ=environ)
+    if lab is None or faults:
+        raise LabFileError(name, faults, source=text)
+    return Loaded(lab, text, name, document.tree, document)
+
+
+def build(
+    document: Document, *, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> tuple[Lab | None, list[Fault]]:
+    """The lab of a document that has been read, and all its faults in the order of the text."""
+    if document.faults and document.tree is None:
+        return None, document.faults
+    if not isinstance(document.tree, dict):
+        what = "is empty" if document.tree is None else "is not a map"
+        fix = "write name: …, host: … and vms: …, or begin with `memlab init`"
+        return None, [Fault("ML004", f"the file {what}", fix, 1, 1), *document.faults]
+    document.tree = {key: v for key, v in document.tree.items() if not key.startswith("x-")}
+    interpolate(document, environ)
+    origins = override(document, sets)
+    lab, faults = _model(document)
+    named = [_origin(fault, origins) for fault in faults]
+    return lab, _ordered([*document.faults, *named])
+
+
+def _model(document: Document) -> tuple[Lab | None, list[Fault]]:
+    errors, tree, file = _validated(document.tree)
+    faults = [fault_of(error, document) for error in errors]
+    dirty = [path_of(error) for error in errors]
+    if file is None:
+        return None, faults
+    lab, more, also_dirty = _expanded(file, tree, document)
+    checked = Checked(file, lab, document, tuple(dirty + also_dirty))
+    faults += more
+    faults += list(check_all(checked))
+    return lab, faults
+
+
+def _validated(tree: Any) -> tuple[list[Error], Any, LabFile | None]:
+    """Errors of the tree, and the model of what is left of it without them."""
+    first: list[Error] | None = None
+    for _ in range(_ROUNDS):
+        try:
+            file = LabFile.model_validate(tree)
+        except ValidationError as error:
+            found: list[Error] = [
+                dict(one) for one in error.errors(include_url=False, include_input=True)
+            ]
+            first = found if first is None else first
+            tree = deepcopy(tree)
+            for one in found:
+                _heal(tree, path_of(one))
+        else:
+            return first or [], tree, file
+    return first or [], tree, None
+
+
+def _heal(tree: Any, path: TreePath) -> None:
+    """Take what is at fault out of the tree, or put a stand-in there."""
+    at, above = tree, ""
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        inner = at.get(part) if isinstance(at, dict) else None
+        if isinstance(at, list) and isinstance(part, int) and part < len(at):
+            inner = at[part]
+            if last or not isinstance(inner, dict | list):
+                at[part] = deepcopy(_ITEMS.get(above, "-"))
+                return
+        elif last or not isinstance(inner, dict | list):
+            if not isinstance(at, dict):
+                return
+            at.pop(part, None)
+            # A map that is whole without the key is better: only the required ones stand in.
+            if inner is None or part in ("host", "vms", "name", "that"):
+                stand_in = _STAND_INS.get(str(part))
+                if stand_in is not None:
+                    at[part] = deepcopy(stand_in)
+            return
+        at, above = inner, str(part)
+
+
+def _expanded(
+    file: LabFile, tree: Any, document: Document
+) -> tuple[Lab, list[Fault], list[TreePath]]:
+    """The lab with each VM by itself; a VM that does not come out is left out, with its faults."""
+    vms: list[VmSpec] = []
+    faults: list[Fault] = []
+    dirty: list[TreePath] = []
+    for entry, merged in expand.entries(tree):
+        settings = file.vms[entry]
+        merged.pop("count", None)
+        try:
+            spec = VmSpec.model_validate({**merged, "name": entry, "entry": entry})
+        except ValidationError as error:
+            dirty.append(("vms", entry))
+            for one in error.errors(include_url=False):
+                faults.append(fault_of({**one, "loc": ("vms", entry, *one["loc"])}, document))
+            continue
+        room = MAX_VMS - len(vms)
+        named = list(expand.names(entry, settings))[:room]
+        vms += [spec.model_copy(update={"name": name}) for name in named]
+    fields = {
+        name: getattr(file, name) for name in type(file).model_fields if name in Lab.model_fields
+    }
+    return Lab.model_construct(**{**fields, "vms": tuple(vms)}), faults, dirty
+
+
+def _origin(fault: Fault, origins: Mapping[TreePath, str]) -> Fault:
+    """A fault of something that came from `--set` says so."""
+    if fault.line:
+        return fault
+    for path, text in origins.items():
+        dotted = ".".join(map(str, path))
+        if fault.path == dotted or fault.path.startswith(f"{dotted}."):
+            return Fault(fault.code, f"--set {text}: {fault.message}", fault.fix, path=fault.path)
+    return fault
+
+
+def _ordered(faults: Sequence[Fault]) -> list[Fault]:
+    """By place; of two at one place where the first is about the text, that one."""
+    about_text = {(f.line, f.column) for f in faults if f.code in ("ML021", "ML006") and f.line}
+    kept = [
+        fault
+        for fault in dict.fromkeys(faults_key(f) for f in faults)
+        if fault[0] in ("ML021", "ML006") or (fault[3], fault[4]) not in about_text
+    ]
+    return sorted((Fault(*fault) for fault in kept), key=lambda fault: (fault.line, fault.column))
+
+
+def faults_key(fault: Fault) -> tuple[str, str, str, int, int, str]:
+    """What makes two faults one."""
+    return fault.code, fault.message, fault.fix, fault.line, fault.column, fault.path
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        hint = "see `memlab examples` for the bundled labs"
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+
+
+def bundled() -> tuple[Path, ...]:
+    """The lab files that come with memlab, by name."""
+    folder = Path(str(resources.files("memlab") / "vmspecs"))
+    return tuple(sorted(folder.glob("*.yaml")))
+
+
+def resolve(name: str) -> Path:
+    """The file that `name` means: a path, `-`, or a bundled lab (`quickstart`).
+
+    Raises UsageError with the nearest name.
+    """
+    path = Path(name)
+    if name == "-" or path.exists():
+        return path
+    known = {file.stem: file for file in bundled()}
+    if found := known.get(path.name.removesuffix(".yaml")):
+        return found
+    near = get_close_matches(path.stem, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}"
+    raise UsageError(f"no file and no bundled lab is called {name!r}", hint=hint)
