@@ -233,16 +233,21 @@ class _Work:
             )
 
     def leave_guard_group(self, guard: GuardEntry) -> None:
-        """Remove a guard's cgroups: its own from inside, a dead one's from outside."""
+        """Remove a guard's cgroups: its own from inside, a dead one's from outside.
+
+        Those of another living guard stay: it removes them itself when it is released.
+        """
         me = os.getpid()
-        if guard.task.pid != me and is_alive(guard.task, self.roots):
-            return  # it does this itself when it is released
         for group in guard.groups:
-            if group.is_dir():
+            if group.is_dir() and not self.is_seat_of_another(group):
                 if me in members(group):
                     _move_out(me, group, guard.home)
                 for left, code in _remove_all([group]).items():
                     self.fail(str(left), f"cannot be removed: {os.strerror(code)}")
+
+    def is_seat_of_another(self, group: Path) -> bool:
+        sitting = [one.task for one in self.record.guards if group in one.groups]
+        return any(one.pid != os.getpid() and is_alive(one, self.roots) for one in sitting)
 
     # Files
 
