@@ -167,11 +167,12 @@
   function drawMarks(u, chart, wide) {
     const { left, top, width, height } = u.bbox, ratio = devicePixelRatio;
     const ctx = u.ctx;
-    let taken = -Infinity;
     ctx.save();
     const [from, until] = page.window.map((t) => Math.min(left + width, Math.max(left, u.valToPos(t, "x", true))));
     ctx.fillStyle = paint("accent");
     ctx.fillRect(from, top - 2 * ratio, until - from, 2.5 * ratio);
+    // Marks that stand too close for their numbers share one: "1–4".
+    const flags = [];
     for (const mark of marksOf(chart)) {
       const x = Math.round(u.valToPos(mark.t, "x", true));
       if (x < left || x > left + width) continue;
@@ -189,18 +190,23 @@
       ctx.lineTo(x, top + height);
       ctx.stroke();
       ctx.globalAlpha = 1;
-      ctx.setLineDash([]);
-      if (!wide || x - taken < 18 * ratio) continue;
-      taken = x;
-      ctx.fillStyle = paint(mark.bad ? "bad" : "ink");
+      const last = flags[flags.length - 1];
+      if (last && x - last.x < 30 * ratio) { last.until = mark.n; last.bad = last.bad || mark.bad; }
+      else flags.push({ x, from: mark.n, until: mark.n, bad: mark.bad });
+    }
+    ctx.setLineDash([]);
+    ctx.font = 600 + " " + 10 * ratio + "px sans-serif";
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    for (const flag of wide ? flags : []) {
+      const words = flag.from === flag.until ? String(flag.from) : flag.from + "–" + flag.until;
+      const half = Math.max(8 * ratio, ctx.measureText(words).width / 2 + 5 * ratio);
+      ctx.fillStyle = paint(flag.bad ? "bad" : "ink");
       ctx.beginPath();
-      ctx.arc(x, top - 12 * ratio, 8 * ratio, 0, 7);
+      ctx.roundRect(flag.x - half, top - 20 * ratio, 2 * half, 16 * ratio, 8 * ratio);
       ctx.fill();
       ctx.fillStyle = paint("page");
-      ctx.font = 600 + " " + 10 * ratio + "px sans-serif";
-      ctx.textAlign = "center";
-      ctx.textBaseline = "middle";
-      ctx.fillText(String(mark.n), x, top - 11.5 * ratio);
+      ctx.fillText(words, flag.x, top - 11.5 * ratio);
     }
     ctx.restore();
   }

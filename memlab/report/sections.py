@@ -151,7 +151,7 @@ def events(source: Source) -> Markup:
 
 def said(event: Event) -> str:
     """An event's data in one line."""
-    return ", ".join(f"{key} {value}" for key, value in event.data.items())
+    return ", ".join(f"{key} {_inline(value)}" for key, value in event.data.items())
 
 
 def restored(source: Source) -> Markup:
