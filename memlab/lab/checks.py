@@ -42,6 +42,14 @@ class Checked:
             bad[: len(path)] == path[: len(bad)] for bad in self.dirty if bad or not path
         )
 
+    @property
+    def names_known(self) -> bool:
+        """Whether it is certain which VMs there are."""
+        return not any(
+            bad[:1] == ("vms",) and (len(bad) <= 2 or bad[2] in ("count", "group"))
+            for bad in self.dirty
+        )
+
     def fault(self, code: str, path: Path, message: str, fix: str, *, key: bool = False) -> Fault:
         """A fault at `path`."""
         place = self.document.place(path, key=key)
@@ -65,7 +73,9 @@ def _version(it: Checked) -> Iterator[Fault]:
 
 def _names(it: Checked) -> Iterator[Fault]:
     """Each VM, entry and group is one word: `set` and conditions could not tell them apart."""
-    owners: dict[str, str] = {name: f"the group {name}" for name in it.file.groups}
+    words = ("host", "lab", "vm")
+    owners = dict.fromkeys(words, "a word of the conditions")
+    owners |= {name: f"the group {name}" for name in it.file.groups}
     for entry, settings in it.file.vms.items():
         for name in dict.fromkeys((entry, *names(entry, settings))):
             if name in owners:
@@ -261,7 +271,7 @@ def _timeline(it: Checked) -> Iterator[Fault]:
                 parse_setting(name, value, it.lab)
             except SettingError as error:
                 for fault in error.faults:
-                    if fault.code == "ML041" and not it.clean("vms"):
+                    if fault.code == "ML041" and not it.names_known:
                         continue
                     key = fault.code in ("ML040", "ML041", "ML045")
                     yield it.fault(
@@ -270,7 +280,7 @@ def _timeline(it: Checked) -> Iterator[Fault]:
 
 
 def _no_vm(it: Checked, path: Path, name: str) -> Iterator[Fault]:
-    if it.clean("vms"):
+    if it.names_known:
         known = sorted({vm.name for vm in it.lab.vms})
         yield it.fault("ML041", path, f"no VM is called {name!r}", nearest(name, known))
 
@@ -288,7 +298,7 @@ def _expect(it: Checked) -> Iterator[Fault]:
 
 
 def _condition(it: Checked, path: Path, text: str, *, instant: bool) -> Iterator[Fault]:
-    known = {vm.name for vm in it.lab.vms} if it.clean("vms") else None
+    known = {vm.name for vm in it.lab.vms} if it.names_known else None
     try:
         parse(text, vms=known, instant=instant)
     except ConditionError as error:

@@ -24,6 +24,7 @@ from memlab.lab import expand
 from memlab.lab.checks import Checked, check_all
 from memlab.lab.faults import Error, fault_of, path_of
 from memlab.lab.interpolate import interpolate
+from memlab.lab.model import is_required
 from memlab.lab.overrides import override
 from memlab.lab.spec import MAX_VMS, Lab, LabFile, VmSpec
 from memlab.lab.yamlfile import MAX_BYTES, Document, read
@@ -150,27 +151,23 @@ def _validated(tree: Any) -> tuple[list[Error], Any, LabFile | None]:
 
 
 def _heal(tree: Any, path: TreePath) -> None:
-    """Take what is at fault out of the tree, or put a stand-in there."""
-    at, above = tree, ""
-    for depth, part in enumerate(path):
-        last = depth == len(path) - 1
-        inner = at.get(part) if isinstance(at, dict) else None
+    """Take what is at fault out of the tree; what must be there gets a stand-in."""
+    at = tree
+    for depth, part in enumerate(path, 1):
+        here = path[:depth]
+        inside = at[part] if isinstance(at, dict) and part in at else None
         if isinstance(at, list) and isinstance(part, int) and part < len(at):
-            inner = at[part]
-            if last or not isinstance(inner, dict | list):
-                at[part] = deepcopy(_ITEMS.get(above, "-"))
-                return
-        elif last or not isinstance(inner, dict | list):
-            if not isinstance(at, dict):
-                return
+            inside = at[part]
+        if depth < len(path) and isinstance(inside, dict | list):
+            at = inside
+        elif isinstance(at, dict):
             at.pop(part, None)
-            # A map that is whole without the key is better: only the required ones stand in.
-            if inner is None or part in ("host", "vms", "name", "that"):
-                stand_in = _STAND_INS.get(str(part))
-                if stand_in is not None:
-                    at[part] = deepcopy(stand_in)
+            if is_required(here):
+                at[part] = deepcopy(_STAND_INS.get(str(part), "1s"))
             return
-        at, above = inner, str(part)
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            at[part] = deepcopy(_ITEMS.get(str(path[depth - 2]), "-"))
+            return
 
 
 def _expanded(
@@ -215,13 +212,13 @@ def _ordered(faults: Sequence[Fault]) -> list[Fault]:
     about_text = {(f.line, f.column) for f in faults if f.code in ("ML021", "ML006") and f.line}
     kept = [
         fault
-        for fault in dict.fromkeys(faults_key(f) for f in faults)
+        for fault in dict.fromkeys(_key(f) for f in faults)
         if fault[0] in ("ML021", "ML006") or (fault[3], fault[4]) not in about_text
     ]
     return sorted((Fault(*fault) for fault in kept), key=lambda fault: (fault.line, fault.column))
 
 
-def faults_key(fault: Fault) -> tuple[str, str, str, int, int, str]:
+def _key(fault: Fault) -> tuple[str, str, str, int, int, str]:
     """What makes two faults one."""
     return fault.code, fault.message, fault.fix, fault.line, fault.column, fault.path
 
@@ -249,9 +246,14 @@ def resolve(name: str) -> Path:
     path = Path(name)
     if name == "-" or path.exists():
         return path
+    return example(path.name.removesuffix(".yaml"))
+
+
+def example(name: str) -> Path:
+    """The bundled lab of that name; UsageError with the nearest one."""
     known = {file.stem: file for file in bundled()}
-    if found := known.get(path.name.removesuffix(".yaml")):
-        return found
-    near = get_close_matches(path.stem, known, n=1)
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}"
     raise UsageError(f"no file and no bundled lab is called {name!r}", hint=hint)

@@ -79,6 +79,15 @@ def keys_at(path: Path) -> tuple[str, ...]:
     return ()
 
 
+def is_required(path: Path) -> bool:
+    """Whether the map above `path` must have this key."""
+    kind = type_at(path[:-1])
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    field = fields_of(kind).get(str(path[-1]))
+    return field is not None and field.is_required()
+
+
 def leaves(model: type[BaseModel] = LabFile, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every key of the file as a path (`vms.NAME.image.size`), in the order of the model."""
     for key, field in fields_of(model).items():

@@ -232,7 +232,12 @@ def _refused(code: str, message: str, fix: str, path: str) -> SettingError:
 
 def _unknown(path: str, target: str = "NAME") -> Fault:
     """The fault of a path that is not in the live part of the table."""
-    live = [row.path.replace("NAME", target) for row in settable() if row.live]
+    family = "vms" if path.startswith("vms.") else ""
+    live = [
+        row.path.replace("vms.NAME", f"vms.{target}")
+        for row in settable()
+        if row.live and row.path.startswith("vms") == bool(family)
+    ]
     if type_at(tuple(path.split("."))) is not None:
         fix = "set it in the file or with --set; while it runs there is: " + ", ".join(live)
         return Fault("ML045", f"{path} cannot be changed while the lab runs", fix, path=path)

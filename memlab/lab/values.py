@@ -17,9 +17,6 @@ from pydantic_core import PydanticCustomError
 from memlab.units import UnitError, format_size, parse_duration, parse_percent, parse_size
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
-RESERVED: Final = frozenset({"host", "lab", "vm"})
-"""Words of the condition language that no VM may be called."""
-
 _SIZE_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*(B|[KMGT](i|iB)?)\s*$"
 _DURATION_PATTERN: Final = r"^\s*(\d+(\.\d+)?(us|ms|s|m|h))+\s*$"
 _PERCENT_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*%\s*$"
@@ -131,13 +128,17 @@ def to_ratio(value: object) -> float:
     return ratio
 
 
+def is_name(text: str) -> bool:
+    """Whether it can stand in a path, a cgroup and a condition."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
 def to_name(value: object) -> str:
-    """A name that can stand in a path, a cgroup and a condition."""
-    if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value) and value not in RESERVED:
+    """A name, as `is_name` allows."""
+    if isinstance(value, str) and is_name(value):
         return value
-    reason = "is a word of the conditions" if value in RESERVED else "cannot be a name"
     fix = "use 1 to 32 of a-z 0-9 _ -, beginning with a letter or digit"
-    raise refuse("name", f"{_shown(value)} {reason}", fix)
+    raise refuse("name", f"{_shown(value)} cannot be a name", fix)
 
 
 def _pattern(pattern: str, what: str, *examples: str) -> WithJsonSchema:
