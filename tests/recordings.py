@@ -14,6 +14,7 @@ from memlab.record.columns import Tier
 from memlab.record.sample import (
     BALANCE,
     HOST_FAST,
+    HOST_MEDIUM,
     LAB_DEEP,
     LAB_FAST,
     LAB_MEDIUM,
@@ -164,10 +165,6 @@ def fast_sample(time: float, names: list[str]) -> Sample:
         "zswpin": round(time * 100),
         "zswpout": count * vm.compressed,
         "cow_ksm": round(time * 50),
-        "pages_shared": vm.shared,
-        "pages_sharing": (count - 1) * vm.shared,
-        "ksm_zero_pages": count * vm.zero,
-        "pages_scanned": round(time * 20_000),
         "ksmd_cpu_ns": round(time * 0.1e9),
         "stall_some_us": round(time * 2e4),
         "stall_full_us": round(time * 1e4),
@@ -194,9 +191,6 @@ def fast_sample(time: float, names: list[str]) -> Sample:
         "usage": (vm.private + vm.shared // count) * PAGE + OWN,
         "resident_pages": vm.private + vm.shared + OWN // PAGE,
         "file_pages": 0,
-        "ksm_merging_pages": vm.shared,
-        "ksm_zero_pages": vm.zero,
-        "ksm_rmap_items": PAGES,
     } | {f"guest_{name}": value for name, value in guest.items()}
     return Sample(
         Tier.FAST, *_times(time), cpu_us=100, host=HOST_FAST.row(host), lab=LAB_FAST.row(lab),
@@ -216,12 +210,22 @@ def medium_sample(time: float, names: list[str]) -> Sample:
         "thrashing_delay_ns": 0,
         "copy_delay_ns": round(time * 1e6),
         "reclaim_delay_ns": 0,
-        "oom_kill": 0,
+        "ksm_merging_pages": vm.shared,
+        "ksm_zero_pages": vm.zero,
+        "ksm_rmap_items": PAGES,
+    }
+    count = len(names)
+    host = {
+        "pages_shared": vm.shared,
+        "pages_sharing": (count - 1) * vm.shared,
+        "ksm_zero_pages": count * vm.zero,
+        "pages_scanned": round(time * 20_000),
     }
     operations = round(time * OPERATIONS)
     counts = {bucket_of(2_000): operations * 9 // 10, bucket_of(60_000): operations // 10}
     return Sample(
-        Tier.MEDIUM, *_times(time), cpu_us=150, lab=LAB_MEDIUM.row(_lab(vm, len(names))),
+        Tier.MEDIUM, *_times(time), cpu_us=150, host=HOST_MEDIUM.row(host),
+        lab=LAB_MEDIUM.row(_lab(vm, count)),
         vms=[(name, VM_MEDIUM.row(row)) for name in names],
         latency=[(name, bucket, n) for name in names for bucket, n in counts.items()],
     )  # fmt: skip

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from memlab.errors import HostError
-from memlab.kernel.files import HOST, Roots, parse_names, read_bytes
+from memlab.kernel.files import HOST, Roots, parse_pairs, read_bytes
+from memlab.units import KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,21 @@ class Meminfo:
 
 
 _NAMES: Final = {
-    "total": "MemTotal",
-    "free": "MemFree",
-    "available": "MemAvailable",
-    "buffers": "Buffers",
-    "cached": "Cached",
-    "swap_cached": "SwapCached",
-    "swap_total": "SwapTotal",
-    "swap_free": "SwapFree",
-    "zswap": "Zswap",
-    "zswapped": "Zswapped",
-    "anonymous": "AnonPages",
-    "anon_huge": "AnonHugePages",
-    "shmem": "Shmem",
-    "slab": "Slab",
-    "page_tables": "PageTables",
+    "total": b"MemTotal:",
+    "free": b"MemFree:",
+    "available": b"MemAvailable:",
+    "buffers": b"Buffers:",
+    "cached": b"Cached:",
+    "swap_cached": b"SwapCached:",
+    "swap_total": b"SwapTotal:",
+    "swap_free": b"SwapFree:",
+    "zswap": b"Zswap:",
+    "zswapped": b"Zswapped:",
+    "anonymous": b"AnonPages:",
+    "anon_huge": b"AnonHugePages:",
+    "shmem": b"Shmem:",
+    "slab": b"Slab:",
+    "page_tables": b"PageTables:",
 }
 
 
@@ -61,8 +62,10 @@ def path(roots: Roots = HOST) -> Path:
 
 def parse(raw: bytes) -> Meminfo:
     """Figures by name from the file's bytes."""
-    found = parse_names(raw)
-    return Meminfo(**{field: found.get(name) for field, name in _NAMES.items()})
+    found = parse_pairs(raw.replace(b" kB", b""))  # all that is named here is kB
+    return Meminfo(
+        **{field: int(found[name]) * KIB for field, name in _NAMES.items() if name in found}
+    )
 
 
 def read(roots: Roots = HOST) -> Meminfo:

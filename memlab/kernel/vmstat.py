@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from memlab.kernel.files import HOST, Roots, parse_names, read_bytes
+from memlab.kernel.files import HOST, Roots, parse_pairs, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Vmstat:
     balloon_deflate: int | None = None
 
 
-_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Vmstat))
+_FIELDS: Final = tuple(field.name.encode() for field in dataclasses.fields(Vmstat))
 
 
 def path(roots: Roots = HOST) -> Path:
@@ -49,8 +49,8 @@ def path(roots: Roots = HOST) -> Path:
 
 def parse(raw: bytes) -> Vmstat:
     """Counters by name from the file's bytes."""
-    found = parse_names(raw)
-    return Vmstat(**{name: found.get(name) for name in _FIELDS})
+    found = parse_pairs(raw)
+    return Vmstat(*[int(found[name]) if name in found else None for name in _FIELDS])
 
 
 def read(roots: Roots = HOST) -> Vmstat:

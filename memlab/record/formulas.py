@@ -205,7 +205,7 @@ VM: Final[dict[str, Formula]] = {
     "minor_faults": either(_guest_rate("minor_faults"), rate("vm_fast.minor_faults")),
     "consumed": level("vm_fast.usage"),
     "resident": pages("vm_fast.resident_pages"),
-    "merged": pages("vm_fast.ksm_merging_pages"),
+    "merged": pages("vm_medium.ksm_merging_pages"),
     **_CLASSES,
     "common": level("vm_deep.common_bytes"),
     "ghost": _ghost,
@@ -299,11 +299,9 @@ def _ledger(look: Callable[[LabBalance], float | None]) -> Formula:
     return formula
 
 
-def _oom_kills(moment: Moment) -> float | None:
-    """Events, or what the groups say if that is more: on v1 each says its own, on v2 the lab's."""
-    groups = _sum((vm.now("vm_medium.oom_kill") for vm in moment.each("vm_medium")), strict=False)
-    counts = (moment.now("lab_medium.oom_kill"), groups)
-    return max(moment.raw.kills(moment.sample), *(count or 0 for count in counts))
+def _oom_kills(moment: Moment) -> float:
+    """Kills that were recorded as events, or what the lab's group says if that is more."""
+    return max(moment.raw.kills(moment.sample), moment.now("lab_medium.oom_kill") or 0)
 
 
 _POOL: Final = either(level("lab_fast.zswap"), level("host_fast.zswap"))
@@ -355,16 +353,19 @@ LAB: Final[dict[str, Formula]] = {
 
 
 def _ksm_saved(moment: Moment) -> float | None:
-    sharing = moment.now("host_fast.pages_sharing")
+    sharing = moment.now("host_medium.pages_sharing")
     # Zero pages are counted apart since 6.6; before that use_zero_pages was not counted.
-    zero = moment.now("host_fast.ksm_zero_pages") or 0
+    zero = moment.now("host_medium.ksm_zero_pages") or 0
     return None if sharing is None else (sharing + zero) * PAGE
 
 
 def _ksm_foreign(moment: Moment) -> float | None:
     """Σ over all processes of merging pages is shared + sharing: what is left is not the lab's."""
-    shared, sharing = moment.now("host_fast.pages_shared"), moment.now("host_fast.pages_sharing")
-    merging = [vm.now("vm_fast.ksm_merging_pages") for vm in moment.each("vm_fast")]
+    shared, sharing = (
+        moment.now("host_medium.pages_shared"),
+        moment.now("host_medium.pages_sharing"),
+    )
+    merging = [vm.now("vm_medium.ksm_merging_pages") for vm in moment.each("vm_medium")]
     if shared is None or sharing is None or None in merging:
         return None
     return max(0, shared + sharing - sum(pages or 0 for pages in merging)) * PAGE
@@ -376,8 +377,8 @@ HOST: Final[dict[str, Formula]] = {
     "free": level("host_fast.mem_free"),
     "swap_free": level("host_fast.swap_free"),
     "ksm_saved": _ksm_saved,
-    "ksm_profit": level("host_fast.general_profit"),
-    "ksm_scanned": rate("host_fast.pages_scanned"),
+    "ksm_profit": level("host_medium.general_profit"),
+    "ksm_scanned": rate("host_medium.pages_scanned"),
     "ksm_foreign": _ksm_foreign,
     "stall_some": rate("host_fast.stall_some_us", _MICRO),
     "stall_full": rate("host_fast.stall_full_us", _MICRO),

@@ -32,8 +32,6 @@ _KSM_FILES: Final = {
 _VMSTAT: Final = tuple(
     column.name for column in HOST_FAST.columns if column.source == "/proc/vmstat"
 )
-_V2_SWAP: Final = "memory.swap.current"
-_V1_KERNEL: Final = "memory.kmem.usage_in_bytes"
 _UNLIMITED: Final = 2**62
 """v1 prints no limit as the largest whole number of pages."""
 
@@ -74,11 +72,14 @@ class HostReader:
         """A row of host_fast by name."""
         counters = vmstat.parse(self._vmstat.read() or b"")
         values = self.memory() | {name: getattr(counters, name) for name in _VMSTAT}
-        for name, kept in self._ksm.items():
-            raw = kept.read()
-            values[name] = int(raw) if raw else None
         values["ksmd_cpu_ns"] = cpu_ns(self._ksmd)
         return values | stalls(self._pressure)
+
+    def medium(self) -> Values:
+        """A row of host_medium by name."""
+        return {
+            name: int(raw) if (raw := file.read()) else None for name, file in self._ksm.items()
+        }
 
     def memory(self) -> Values:
         """What meminfo says, by the names of the raw columns."""
@@ -116,13 +117,10 @@ class GroupReader:
         self.usage = keep(files.usage)
         self.pressure = keep(files.pressure) if files.pressure else None
         self._stat = keep(files.stat)
-        if self.is_v2:
-            self._extra, self._oom = keep(memory / _V2_SWAP), keep(memory / "memory.events")
-        else:
-            self._extra, self._oom = keep(memory / _V1_KERNEL), keep(memory / "memory.oom_control")
+        self._swap = keep(files.swap) if self.is_v2 and files.swap else None
 
     def medium(self) -> Values | None:
-        """memory.stat and what stands beside it, by the names of the raw columns; None if gone.
+        """memory.stat, by the names of the raw columns; None if the group is gone.
 
         The read makes the kernel flush its per-CPU counters, without which reclaim decides by
         stale figures. That needs ≥ 5 Hz; the lab's keeper does it, this read only helps.
@@ -130,8 +128,7 @@ class GroupReader:
         raw = self._stat.read()
         if raw is None:
             return None
-        stat, extra = parse_stat(raw), number(self._extra)
-        kills = parse_names(self._oom.read() or b"").get("oom_kill")
+        stat = parse_stat(raw)
         return {
             "anon": stat.anon,
             "file": stat.file,
@@ -139,14 +136,13 @@ class GroupReader:
             "active_anon": stat.active_anon,
             "inactive_anon": stat.inactive_anon,
             "swapcached": stat.swapcached,
-            "swap": extra if self.is_v2 else stat.swap,
+            "swap": number(self._swap) if self._swap else stat.swap,
             "zswap": stat.zswap,
             "zswapped": stat.zswapped,
-            "kernel": stat.kernel if self.is_v2 else extra,
+            "kernel": stat.kernel,
             "pgfault": stat.pgfault,
             "pgmajfault": stat.pgmajfault,
             "workingset_refault_anon": stat.refault_anon,
-            "oom_kill": kills,
         }
 
 
@@ -174,6 +170,10 @@ class LabReader:
         limit = "memory.max" if self._group.is_v2 else "memory.limit_in_bytes"
         self._limit = keep(lab.memory_group / limit)
         self._zswap = keep(lab.memory_group / "memory.zswap.current")
+        v1_kernel = lab.memory_group / "memory.kmem.usage_in_bytes"
+        self._kernel = None if self._group.is_v2 else keep(v1_kernel)
+        kills = "memory.events" if self._group.is_v2 else "memory.oom_control"
+        self._kills = keep(lab.memory_group / kills)
         self._swaps = keep(roots.proc / "swaps")
         self._statm = keep(roots.proc / "self/statm")
         self._main, self._guard = main, guard
@@ -212,4 +212,8 @@ class LabReader:
 
     def medium(self) -> Values:
         """A row of lab_medium by name."""
-        return self._group.medium() or {}
+        values = self._group.medium() or {}
+        values["oom_kill"] = parse_names(self._kills.read() or b"").get("oom_kill")
+        if self._kernel is not None:
+            values["kernel"] = number(self._kernel)
+        return values

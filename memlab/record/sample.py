@@ -118,9 +118,12 @@ _MEMORY_STAT = (
     *_raw("memory.stat", "bytes", "swapcached", needs="5.12 or later"),
     *_raw("memory.stat swap (v1), memory.swap.current (v2)", "bytes", "swap"),
     *_raw("memory.stat", "bytes", "zswap", "zswapped", needs=_V2 + ", zswap"),
-    *_raw("memory.kmem.usage_in_bytes (v1), memory.stat kernel (v2)", "bytes", "kernel"),
     *_raw("memory.stat", "count", "pgfault", "pgmajfault"),
     *_raw("memory.stat", "pages", "workingset_refault_anon", needs="5.9 or later"),
+)
+_LAB_STAT = (
+    *_MEMORY_STAT,
+    *_raw("memory.kmem.usage_in_bytes (v1), memory.stat kernel (v2)", "bytes", "kernel"),
     *_raw("memory.oom_control (v1), memory.events (v2)", "count", "oom_kill"),
 )
 _PRESSURE = _raw("memory.pressure", "us", "stall_some_us", "stall_full_us", needs=_PSI)
@@ -138,12 +141,19 @@ HOST_FAST: Final = RawTable(
         *_raw("/proc/vmstat", "pages", "swpin_zero", "swpout_zero", needs="6.12 or later"),
         *_raw("/proc/vmstat", "pages", "cow_ksm", "ksm_swpin_copy", needs="5.19 or later, KSM"),
         *_raw("/proc/vmstat", "count", "oom_kill", needs="4.13 or later"),
+        *_raw("CPU clock of ksmd", "ns", "ksmd_cpu_ns", needs="CONFIG_KSM"),
+        *_raw("/proc/pressure/memory", "us", "stall_some_us", "stall_full_us", needs=_PSI),
+    ),
+)
+
+HOST_MEDIUM: Final = RawTable(
+    Entity.HOST,
+    Tier.MEDIUM,
+    (
         *_raw("/sys/kernel/mm/ksm", "pages", "pages_shared", "pages_sharing", needs="CONFIG_KSM"),
         *_raw("/sys/kernel/mm/ksm", "pages", "ksm_zero_pages", "pages_scanned", needs="6.6"),
         *_raw("/sys/kernel/mm/ksm", "bytes", "general_profit", needs="6.4 or later"),
         *_raw("/sys/kernel/mm/ksm", "count", "full_scans", "ksm_run", needs="CONFIG_KSM"),
-        *_raw("CPU clock of ksmd", "ns", "ksmd_cpu_ns", needs="CONFIG_KSM"),
-        *_raw("/proc/pressure/memory", "us", "stall_some_us", "stall_full_us", needs=_PSI),
     ),
 )
 
@@ -164,7 +174,7 @@ LAB_FAST: Final = RawTable(
     ),
 )
 
-LAB_MEDIUM: Final = RawTable(Entity.LAB, Tier.MEDIUM, _MEMORY_STAT)
+LAB_MEDIUM: Final = RawTable(Entity.LAB, Tier.MEDIUM, _LAB_STAT)
 
 LAB_DEEP: Final = RawTable(
     Entity.LAB,
@@ -177,7 +187,7 @@ LAB_DEEP: Final = RawTable(
         *_raw("as lab_fast, after the walk", "bytes", "swap_used"),
         *_raw("/proc/meminfo Zswap, after the walk", "bytes", "host_zswap"),
         *_raw("/proc/meminfo Zswapped, after the walk", "bytes", "host_zswapped"),
-        *_MEMORY_STAT,
+        *_LAB_STAT,
     ),
 )
 
@@ -187,9 +197,6 @@ VM_FAST: Final = RawTable(
     (
         *_raw("memory.usage_in_bytes (v1), memory.current (v2)", "bytes", "usage"),
         *_raw("/proc/PID/statm", "pages", "resident_pages", "file_pages"),
-        *_raw("/proc/PID/ksm_stat", "pages", "ksm_merging_pages", needs="6.4 or later"),
-        *_raw("/proc/PID/ksm_stat", "pages", "ksm_zero_pages", needs="6.6 or later"),
-        *_raw("/proc/PID/ksm_stat", "count", "ksm_rmap_items", needs="6.1 or later"),
         *_raw("/proc/PID/stat, of VMs without an agent", "count", "minor_faults", "major_faults"),
         *_guest("guest_"),
     ),
@@ -201,6 +208,9 @@ VM_MEDIUM: Final = RawTable(
     (
         *_MEMORY_STAT,
         *_PRESSURE,
+        *_raw("/proc/PID/ksm_stat", "pages", "ksm_merging_pages", needs="6.4 or later"),
+        *_raw("/proc/PID/ksm_stat", "pages", "ksm_zero_pages", needs="6.6 or later"),
+        *_raw("/proc/PID/ksm_stat", "count", "ksm_rmap_items", needs="6.1 or later"),
         *_raw("taskstats", "ns", "swapin_delay_ns", "thrashing_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "reclaim_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "copy_delay_ns", needs="delayacct on, 5.19 or later"),
@@ -223,7 +233,7 @@ VM_DEEP: Final = RawTable(
 )
 
 TABLES: Final = (
-    HOST_FAST, LAB_FAST, LAB_MEDIUM, LAB_DEEP, VM_FAST, VM_MEDIUM, VM_DEEP,
+    HOST_FAST, HOST_MEDIUM, LAB_FAST, LAB_MEDIUM, LAB_DEEP, VM_FAST, VM_MEDIUM, VM_DEEP,
 )  # fmt: skip
 """All tables of raw columns."""
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final, TypeVar
 
-from memlab.errors import KernelError, MemlabError, RecordingError
+from memlab.errors import HostError, KernelError, MemlabError, RecordingError
 from memlab.kernel.files import HOST, Roots
+from memlab.kernel.taskstats import Taskstats
 from memlab.record.channel import Channel, Closed, Start, decode_vm
 from memlab.record.columns import Tier
 from memlab.record.reading import HostReader, LabReader
-from memlab.record.sample import HOST_FAST, LAB_DEEP, LAB_FAST, LAB_MEDIUM, Sample
+from memlab.record.sample import HOST_FAST, HOST_MEDIUM, LAB_DEEP, LAB_FAST, LAB_MEDIUM, Sample
 from memlab.record.store import Recording
 from memlab.record.timetable import Timetable
 from memlab.record.vmreader import VmReader, Walk, deep_rows
@@ -51,6 +52,7 @@ class Sampler:
         self._files.callback(self._recording.close)
         self._host = HostReader(self._files, roots)
         self._lab = LabReader(start.lab, start.main_pid, start.guard_pid, self._files, roots)
+        self._delays = _taskstats(self._files)
         self._vms: dict[str, VmReader] = {}
         self._deep_share = start.periods.deep_share
         first = self.clock()
@@ -70,7 +72,7 @@ class Sampler:
         """Sample this VM from now on. The descriptor stays the caller's."""
         target, info = decode_vm(raw)
         try:
-            reader = VmReader(target, board_fd, self._roots)
+            reader = VmReader(target, board_fd, delays=self._delays, roots=self._roots)
         except (KernelError, OSError) as error:
             if error.errno == errno.EMFILE:
                 raise _too_many_files(len(self._vms)) from error
@@ -132,6 +134,7 @@ class Sampler:
 
     def _medium(self, missed: int) -> None:
         sample = Sample(Tier.MEDIUM, self.clock(), missed=missed)
+        sample.host = HOST_MEDIUM.row(self._host.medium())
         sample.lab = LAB_MEDIUM.row(self._lab.medium())
         sample.vms = self._each(VmReader.medium)
         sample.latency = [
@@ -208,6 +211,14 @@ class Sampler:
         for name in list(self._vms):
             self.remove(name)
         self._files.close()
+
+
+def _taskstats(stack: ExitStack) -> Taskstats | None:
+    """The kernel's answers on task delays; None where it has none, or we may not ask."""
+    try:
+        return stack.enter_context(Taskstats())
+    except (HostError, KernelError):
+        return None
 
 
 def _too_many_files(vms: int) -> RecordingError:

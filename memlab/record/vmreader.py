@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
-from memlab.kernel.files import HOST, KeptFile, Roots, parse_pairs
+from memlab.kernel.files import HOST, KeptFile, Roots
+from memlab.kernel.ksm import parse_process
 from memlab.kernel.pagemap import PageClasses, PageWalker
+from memlab.kernel.taskstats import Delay, Taskstats, delayacct
 from memlab.record.board import Board
 from memlab.record.reading import GroupReader, Values, number, stalls
 from memlab.record.sample import BALANCE, VM_DEEP, VM_FAST, VM_MEDIUM, Row
@@ -25,10 +27,8 @@ _NO_GUEST: Final = (None,) * len(BOARD_FIELDS)
 _BALANCE: Final = tuple((name, BOARD_FIELDS.index(name)) for name in BALANCE)
 _CLASSES: Final = ("private", "shared", "zero", "out", "not_backed")
 
-assert VM_FAST.names[:8] == (
-    "usage", "resident_pages", "file_pages", "ksm_merging_pages", "ksm_zero_pages",
-    "ksm_rmap_items", "minor_faults", "major_faults",
-)  # fmt: skip  # the order in which `fast` puts its values
+_FAST_ORDER: Final = ("usage", "resident_pages", "file_pages", "minor_faults", "major_faults")
+assert VM_FAST.names[: len(_FAST_ORDER)] == _FAST_ORDER  # as `fast` puts its values
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,18 @@ class Walk:
 class VmReader:
     """One VM, with its files kept open until `close`."""
 
-    def __init__(self, target: Target, board_fd: int | None = None, roots: Roots = HOST) -> None:
+    def __init__(
+        self,
+        target: Target,
+        board_fd: int | None = None,
+        *,
+        delays: Taskstats | None = None,
+        roots: Roots = HOST,
+    ) -> None:
+        """`delays` asks for the waiting times of the VM's tasks, where they are counted."""
         self.target = target
+        # A task that began while the switch was off would say 0 for ever: not known.
+        self._delays = delays if delayacct(roots) else None
         self._told: tuple[int | None, ...] = _NO_GUEST
         with ExitStack() as stack:
             self._open(target, board_fd, roots, stack)
@@ -78,14 +88,10 @@ class VmReader:
         if statm is None:
             return None
         _, resident, files, *_ = statm.split()
-        ksm = parse_pairs(self._ksm.read() or b"")
         return (
             number(self._group.usage),
             int(resident),
             int(files),
-            _int(ksm.get(b"ksm_merging_pages")),
-            _int(ksm.get(b"ksm_zero_pages")),
-            _int(ksm.get(b"ksm_rmap_items")),
             *self._faults(),
             *self._guest(),
         )
@@ -108,7 +114,30 @@ class VmReader:
         values = self._group.medium()
         if values is None or self._statm.read() is None:
             return None
-        return VM_MEDIUM.row(values | stalls(self._group.pressure))
+        values |= stalls(self._group.pressure) | self._merged() | self._waits()
+        return VM_MEDIUM.row(values)
+
+    def _merged(self) -> Values:
+        raw = self._ksm.read()
+        if raw is None:
+            return {}
+        ksm = parse_process(raw)
+        return {
+            "ksm_merging_pages": ksm.merging_pages,
+            "ksm_zero_pages": ksm.zero_pages,
+            "ksm_rmap_items": ksm.rmap_items,
+        }
+
+    def _waits(self) -> Values:
+        found = self._delays.of_group(self.target.pid) if self._delays else None
+        if found is None:
+            return {}
+        return {
+            "swapin_delay_ns": _ns(found.swapin),
+            "thrashing_delay_ns": _ns(found.thrashing),
+            "reclaim_delay_ns": _ns(found.freepages),
+            "copy_delay_ns": _ns(found.wpcopy),
+        }
 
     def latency(self) -> list[tuple[int, int]]:
         """Buckets of the histogram that have grown since the last call, with their counts."""
@@ -148,8 +177,8 @@ class VmReader:
         self._open_files.close()
 
 
-def _int(word: bytes | None) -> int | None:
-    return None if word is None else int(word)
+def _ns(delay: Delay | None) -> int | None:
+    return None if delay is None else delay.ns
 
 
 def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:
