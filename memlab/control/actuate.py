@@ -1,0 +1,133 @@
+"""The one place where a decision becomes a write: asked, got, and how long it took.
+
+Sharing is ksmd's switch and pace, journalled before it is turned. A balloon is a command to the
+guest's driver, whose achieved size comes later as an event. Reclaim pushes pages of the VM that
+was chosen out by process_madvise(MADV_PAGEOUT), because lowering the limit of a busy v1 cgroup
+blocks for seconds or is refused, and lets the kernel choose the victim (kernel-notes §3).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
+from memlab.errors import VmError
+from memlab.kernel.files import HOST, Applied, Roots, read_text
+from memlab.kernel.madvise import pageout
+from memlab.units import MIB, PAGE, format_size
+from memlab.vm.base import Target, Vm
+
+PIECE: Final = 1 * MIB
+DEADLINE: Final = 0.5
+"""A squeeze is cut off after so many seconds: the loop has other VMs to look after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was asked, what came of it, and the time it took in seconds."""
+
+    asked: str
+    got: str
+    seconds: float
+
+
+class Pool(Protocol):
+    """The door of the compressed pool."""
+
+    @property
+    def pool_open(self) -> bool:
+        """Whether it takes pages now."""
+
+    def past_the_pool(self) -> AbstractContextManager[None]:
+        """While this lasts pages go to the swap device."""
+
+
+class Actuator:
+    """Carries out actions on running VMs. `turn` journals a knob and turns it."""
+
+    def __init__(
+        self,
+        turn: Callable[[Path, str], Applied],
+        machines: Mapping[str, Vm],
+        pool: Pool,
+        *,
+        compression: bool,
+        roots: Roots = HOST,
+    ) -> None:
+        self._turn = turn
+        self._machines = machines
+        self._pool = pool
+        self._compression = compression
+        self._roots = roots
+        self._cursors: dict[str, int] = {}
+
+    def carry_out(self, action: Action) -> Done:
+        """Do it. A VM that cannot take part is said in `got`; a refused knob raises KernelError."""
+        began = time.monotonic()
+        match action:
+            case Share(on=on, pages_to_scan=pages):
+                asked, got = f"sharing {'on' if on else 'off'}", self._share(on, pages)
+            case Balloon(vm=vm, target=target):
+                asked, got = f"balloon {format_size(target)}", self._balloon(vm, target)
+            case Reclaim(vm=vm, size=size, into=into):
+                asked = f"{format_size(size)} into {into}"
+                got = self._reclaim(vm, size, into)
+        return Done(asked, got, time.monotonic() - began)
+
+    def _share(self, on: bool, pages: int | None) -> str:
+        if pages is not None:
+            self._turn(self._roots.ksm / "pages_to_scan", str(pages))
+        applied = self._turn(self._roots.ksm / "run", "1" if on else "0")
+        return f"ksm/run is {applied.got}"
+
+    def _balloon(self, name: str, target: int) -> str:
+        vm = self._machines.get(name)
+        if vm is None or vm.link is None:
+            return "no guest driver answers"
+        try:
+            vm.link.call("balloon", timeout=2.0, target=target)
+        except VmError as error:
+            return error.message
+        return "taken up by the driver"
+
+    def _reclaim(self, name: str, size: int, into: Mechanism) -> str:
+        vm = self._machines.get(name)
+        if vm is None:
+            return "the VM runs no more"
+        if into is Mechanism.COMPRESSION:
+            if not self._compression or not self._pool.pool_open:
+                return "0 B: the pool takes no pages now"
+            return format_size(self._squeeze(vm.target, size))
+        with self._pool.past_the_pool():
+            return format_size(self._squeeze(vm.target, size))
+
+    def _squeeze(self, target: Target, size: int) -> int:
+        """Bytes that left their frames, going round the guest's memory from where we last were."""
+        if target.ram_start is None or target.ram_bytes is None:
+            return 0
+        deadline = time.monotonic() + DEADLINE
+        before = now = self._resident(target.pid)
+        cursor = self._cursors.get(target.name, 0)
+        pidfd = os.pidfd_open(target.pid)
+        try:
+            for _ in range(-(-target.ram_bytes // PIECE)):
+                length = min(PIECE, target.ram_bytes - cursor)
+                pageout(pidfd, target.ram_start + cursor, length)
+                cursor = (cursor + length) % target.ram_bytes
+                now = self._resident(target.pid)
+                if before - now >= size or time.monotonic() > deadline:
+                    break
+        finally:
+            os.close(pidfd)
+        self._cursors[target.name] = cursor
+        return max(0, before - now)
+
+    def _resident(self, pid: int) -> int:
+        text = read_text(self._roots.proc / str(pid) / "statm")
+        return int(text.split()[1]) * PAGE if text else 0

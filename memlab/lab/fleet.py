@@ -1,0 +1,199 @@
+"""The VMs of a running lab: started in their turn, asked, verified, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from memlab.errors import GuestError, VmError
+from memlab.kernel.cgroup import MemoryGroup
+from memlab.kernel.journal import Journal
+from memlab.kernel.task import start_time
+from memlab.lab.place import Invoker
+from memlab.lab.spec import Lab, User, VmSpec
+from memlab.lab.stage import Stage
+from memlab.vm.base import Backend
+from memlab.vm.child import Identity, Places, nobody_else
+from memlab.vm.command import CommandVm
+from memlab.vm.disk import open_guest_disk
+from memlab.vm.process import ProcessVm
+
+Machine = ProcessVm | CommandVm
+
+READY_SECONDS: Final = 60.0
+VERIFY_SECONDS: Final = 120.0
+
+
+class Fleet:
+    """The machines by name, in the order of the lab file; empty until `start_due`."""
+
+    def __init__(
+        self, lab: Lab, stage: Stage, journal: Journal, run: Path, invoker: Invoker
+    ) -> None:
+        self.lab = lab
+        self.machines: dict[str, Machine] = {}
+        self.groups: dict[str, MemoryGroup] = {}
+        self._stage = stage
+        self._journal = journal
+        self._run = run
+        self._invoker = invoker
+        self._waiting = sorted(enumerate(lab.vms, start=1), key=lambda one: one[1].start)
+        self._guests = nobody_else() if os.geteuid() == 0 else None
+        self._reported: set[str] = set()
+        self._programs = 0
+
+    @property
+    def all_started(self) -> bool:
+        """Whether no VM waits for its time any more."""
+        return not self._waiting
+
+    def next_start(self) -> float | None:
+        """When the next VM is due, seconds since the run began."""
+        return self._waiting[0][1].start if self._waiting else None
+
+    def start_due(self, now: float, started: Callable[[Machine, int], None]) -> None:
+        """Start what is due at `now` and wait until it is ready; then tell `started` of each.
+
+        All of them boot at once. VmError, with the guest's last words, if one does not.
+        """
+        due = [one for one in self._waiting if one[1].start <= now]
+        self._waiting = self._waiting[len(due) :]
+        fresh = [(self._start(spec, owner), owner) for owner, spec in due]
+        for machine, owner in fresh:
+            machine.wait_ready(timeout=READY_SECONDS)
+            started(machine, owner)
+
+    def _start(self, spec: VmSpec, owner: int) -> Machine:
+        group = self._stage.group.child(spec.name)
+        self._stage.make_group(group)
+        self.groups[spec.name] = group
+        if spec.limit is not None:
+            group.set_limit(spec.limit)
+        if spec.reservation:
+            group.set_min(spec.reservation)
+        with ExitStack() as disks:
+            machine = self._make(spec, owner, group, disks)
+            self.machines[spec.name] = machine
+            machine.start()
+        return machine
+
+    def _make(self, spec: VmSpec, owner: int, group: MemoryGroup, disks: ExitStack) -> Machine:
+        config = spec.config(
+            owner=owner, seed=self.lab.seed, mergeable=self.lab.mechanisms.tps.enabled
+        )
+        if config.backend is not Backend.PROCESS:
+            raise VmError(spec.name, f"backend {config.backend} cannot be started yet")
+
+        places = _places(group)
+
+        def on_spawn(pid: int) -> None:
+            self._journal.process(pid, start_time(pid) or 0, group.path)
+
+        if config.command:
+            return CommandVm(
+                config, places, log=self._run / f"{spec.name}.log", on_spawn=on_spawn,
+                identity=self._program_user(spec), cwd=self._run,
+            )  # fmt: skip
+        return ProcessVm(
+            config, places, identity=self._guests, on_spawn=on_spawn,
+            guest_swap_fd=self._disk(config.guest_swap, disks),
+            cache_fd=self._disk(config.cache_file, disks, fill=True),
+        )  # fmt: skip
+
+    def run_beside(self, name: str, words: Sequence[str], *, timeout: float) -> tuple[str, int]:
+        """Run a program in the VM's cgroup, as the VM's user: what it printed, and its status.
+
+        VmError if it has not ended after `timeout` seconds; it is ended then.
+        """
+        spec = next(vm for vm in self.lab.vms if vm.name == name)
+        group = self.groups[name]
+        self._programs += 1
+        log = self._run / f"{name}.exec-{self._programs}.log"
+        program = CommandVm(
+            replace(self.machines[name].config, command=tuple(words)),
+            _places(group),
+            log=log,
+            identity=self._program_user(spec),
+            cwd=self._run,
+            on_spawn=lambda pid: self._journal.process(pid, start_time(pid) or 0, group.path),
+        )
+        program.start()
+        try:
+            status = _status(program.ended(patience=timeout))
+        finally:
+            program.stop(timeout=0)
+        if status is None:
+            raise VmError(name, f"{words[0]} has not ended within {timeout:g} s; it was ended")
+        return log.read_text(errors="replace"), status
+
+    def _program_user(self, spec: VmSpec) -> Identity | None:
+        if spec.user is User.ROOT or os.geteuid() != 0:
+            return None
+        return Identity(self._invoker.uid, self._invoker.gid)
+
+    def _disk(self, size: int, disks: ExitStack, *, fill: bool = False) -> int | None:
+        """A disk without a name, ours only until the guest has its descriptor."""
+        if not size:
+            return None
+        disk = open_guest_disk(self._run, size, fill=fill)
+        disks.callback(os.close, disk)
+        return disk
+
+    def ended(self) -> Iterator[tuple[str, str, str]]:
+        """Name, reason and last words of VMs that have ended by themselves, each told once."""
+        for name, machine in self.machines.items():
+            if name not in self._reported and (why := machine.ended()) is not None:
+                self._reported.add(name)
+                yield name, why, machine.last_words()
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the agents have said unasked."""
+        for name, machine in self.machines.items():
+            if machine.link is not None and name not in self._reported:
+                for said in machine.link.events():
+                    yield name, said
+
+    def ask_all(
+        self, cmd: str, *, timeout: float, only: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any] | GuestError]]:
+        """The answer of every living agent to one command, sent to all before any is awaited."""
+        asked = []
+        for name, machine in self.machines.items():
+            if machine.link is None or machine.ended() or (only and name not in only):
+                continue
+            with suppress(GuestError):
+                asked.append((name, machine.link, machine.link.send(cmd)))
+        for name, link, number in asked:
+            try:
+                yield name, link.answer(number, timeout=timeout)
+            except GuestError as error:
+                yield name, error
+
+    def stop(self) -> None:
+        """End all of them; those already ended are passed over."""
+        for machine in self.machines.values():
+            if machine.link is not None and machine.ended() is None:
+                with suppress(GuestError):
+                    machine.link.send("stop")
+        for machine in self.machines.values():
+            machine.stop(timeout=1.0)
+
+
+def _status(why: str | None) -> int | None:
+    """Exit status as a shell gives it: of `exited 3` 3, of `killed by SIGKILL` 137."""
+    if why is None:
+        return None
+    word = why.rpartition(" ")[2]
+    return int(word) if word.isdigit() else 128 + signal.Signals[word]
+
+
+def _places(group: MemoryGroup) -> Places:
+    join = [group.path]
+    if group.unified_path is not None and group.unified_path != group.path:
+        join.append(group.unified_path)
+    return Places(group.path, group.unified_path, tuple(join))

@@ -1,0 +1,164 @@
+"""Who decides in a running lab: the timeline at its moments, the policy at its ticks.
+
+Everything that either does is written down: what was set with what came of it, and for each tick
+the policy's state, its actions with asked and got, and its reasons for what it left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from memlab.control.policies import build, settings_of
+from memlab.control.policy import Action, Balloon, Decision, Mechanism, Reclaim, Share
+from memlab.control.view import view_at
+from memlab.errors import MemlabError, UsageError
+from memlab.lab.hands import Hands
+from memlab.lab.settable import Setting, SettingError, SettingKind, parse_setting
+from memlab.lab.spec import Lab
+from memlab.lab.timeline import Due, Timeline
+from memlab.record.derive import Derived
+from memlab.record.series import Choice
+from memlab.record.store import Recording
+from memlab.units import parse_percent
+
+Verify = Callable[[], None]
+
+
+class Governor:
+    """Timeline and policy of one run."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        hands: Hands,
+        *,
+        source: Derived,
+        recording: Recording,
+        note: Callable[[str], None],
+        verify: Verify,
+    ) -> None:
+        self.lab = lab
+        self.hands = hands
+        self._settings = _settings(lab)
+        self._policy = build(lab.policy.name, self._settings)
+        self._timeline = Timeline(lab.timeline, vms=[vm.name for vm in lab.vms])
+        self._source = source
+        self._recording = recording
+        self._note = note
+        self._verify = verify
+        self._has_when = any(step.when for step in lab.timeline)
+        self._next_tick = lab.policy.period
+        self.state = ""
+        """The policy's word for where it stood at its last tick."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`."""
+        latest, events = self._source.latest, self._source.events() if self._has_when else ()
+        for due in self._timeline.due(now, latest, events=events):
+            self._do(due, now)
+        if now >= self._next_tick:
+            # Missed ticks are not made up for: the policy acts on what it sees now.
+            self._next_tick = max(self._next_tick + self.lab.policy.period, now)
+            self._decide(now)
+
+    def set_now(self, now: float, settings: Mapping[str, Any], by: str = "set") -> list[str]:
+        """Carry out these settings; all are checked before the first one is done."""
+        try:
+            parsed = [parse_setting(path, value, self.lab) for path, value in settings.items()]
+        except SettingError as error:
+            fault = error.faults[0]
+            raise UsageError(fault.message, hint=fault.fix) from error
+        done = []
+        for setting in parsed:
+            lines = self._apply(setting)
+            data = {"path": setting.path, "value": settings[setting.path], "got": lines, "by": by}
+            for vm in setting.vms or ("",):
+                self._recording.event(now, "set", vm, data)
+            self._note(f"set {setting.path} = {settings[setting.path]}")
+            done += [f"{setting.path}: {line}" for line in lines]
+        return done
+
+    def run_in(self, now: float, vm: str, words: Sequence[str]) -> Mapping[str, Any]:
+        """Run a command in a VM; it is recorded."""
+        answer = self.hands.run_in(vm, words)
+        self._recording.event(now, "exec", vm, {"command": list(words), **answer})
+        return answer
+
+    def _apply(self, setting: Setting) -> list[str]:
+        if setting.kind is not SettingKind.POLICY:
+            return self.hands.apply(setting)
+        assert isinstance(setting.value, int | float)
+        self._settings[setting.key] = float(setting.value)
+        self._policy = build(self.lab.policy.name, self._settings)
+        return [f"policy {self.lab.policy.name}: {setting.key} is {float(setting.value):.0%}"]
+
+    def _do(self, due: Due, now: float) -> None:
+        """One step of the timeline. What a guest refuses is an event; the run goes on."""
+        step = due.step
+        try:
+            if step.mark:
+                self._recording.event(now, "mark", "", {"mark": step.mark, "why": due.why})
+                self._note(step.mark)
+            if step.set:
+                self.set_now(now, step.set, by=f"timeline, {due.why}")
+            if step.exec:
+                self.run_in(now, step.exec.vm, step.exec.command)
+            if step.verify:
+                self._verify()
+        except MemlabError as error:
+            self._recording.event(now, "refused", "", {"why": error.message})
+            self._note(error.message)
+
+    def _decide(self, now: float) -> None:
+        view = view_at(now, self._source.latest, self.hands.frame(), self.hands.claims.values())
+        if view is None:
+            return
+        decision = self._policy.decide(view)
+        if decision.state != self.state:
+            self._note(f"{self._policy.name}: {self.state or 'begins'} → {decision.state}")
+            self.state = decision.state
+        for action in decision.actions:
+            self._carry_out(now, decision, action)
+        for left in decision.left_alone:
+            self._recording.choice(
+                Choice(
+                    now, self._policy.name, decision.state, "left-alone",
+                    left.mechanism, left.vm, left.reason,
+                )
+            )  # fmt: skip
+
+    def _carry_out(self, now: float, decision: Decision, action: Action) -> None:
+        try:
+            done = self.hands.act(action)
+            asked, got, seconds = done.asked, done.got, done.seconds
+        except MemlabError as error:
+            asked, got, seconds = "", f"refused: {error.message}", 0.0
+        self._recording.choice(
+            Choice(
+                now, self._policy.name, decision.state, type(action).__name__.lower(),
+                _mechanism(action), "" if isinstance(action, Share) else action.vm,
+                action.reason, asked, got, seconds,
+            )
+        )  # fmt: skip
+
+
+def _mechanism(action: Action) -> Mechanism:
+    match action:
+        case Share():
+            return Mechanism.SHARING
+        case Balloon():
+            return Mechanism.BALLOON
+        case Reclaim(into=into):
+            return into
+
+
+def _settings(lab: Lab) -> dict[str, float]:
+    """The policy's settings of the lab file; the balloon's limit is the mechanism's own."""
+    known = settings_of(lab.policy.name)
+    limit = {"maximum": lab.mechanisms.balloon.maximum} if "maximum" in known else {}
+    return limit | {name: _fraction(value) for name, value in lab.policy.settings.items()}
+
+
+def _fraction(value: Any) -> float:
+    return parse_percent(value) if isinstance(value, str) else float(value)

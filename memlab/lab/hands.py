@@ -1,0 +1,217 @@
+"""What a running lab does when something is set or decided, and what it is set to now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from memlab.control.actuate import Actuator, Done
+from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
+from memlab.control.view import Frame
+from memlab.errors import MemlabError, UsageError
+from memlab.kernel.files import HOST, Roots
+from memlab.lab.fleet import VERIFY_SECONDS, Fleet, Machine
+from memlab.lab.keeper import Keeper
+from memlab.lab.manifest import mechanisms_of
+from memlab.lab.settable import Setting, SettingKind
+from memlab.lab.spec import Lab, WorkloadSpec
+from memlab.lab.stage import Stage
+from memlab.lab.values import Amount
+from memlab.units import format_size, parse_size
+from memlab.vm.base import WorkloadConfig
+from memlab.vm.process import ProcessVm, workload_fields
+
+EXEC_SECONDS: Final = 20.0
+"""A program run in a VM has so long: the lab's loop waits for it."""
+
+GUEST_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class Claim:
+    """What a VM may have, as it stands now: `set` changes it."""
+
+    name: str
+    memory: int
+    shares: int
+    reservation: int
+    limit: int | None
+
+
+class Hands:
+    """Carries out settings and a policy's actions, and knows the state that they left."""
+
+    def __init__(
+        self, lab: Lab, stage: Stage, fleet: Fleet, keeper: Keeper, *, roots: Roots = HOST
+    ) -> None:
+        self.lab = lab
+        self.budget = lab.host.memory
+        self.sharing_on = stage.plan.sharing_from_start
+        self.mechanisms = {name for name, on in mechanisms_of(lab).items() if on}
+        self.claims = {
+            vm.name: Claim(vm.name, vm.memory, vm.shares, vm.reservation, vm.limit)
+            for vm in lab.vms
+        }
+        self._stage = stage
+        self._fleet = fleet
+        self._roots = roots
+        self._actuator = Actuator(
+            stage.turn,
+            fleet.machines,
+            keeper,
+            compression=Mechanism.COMPRESSION in self.mechanisms,
+            roots=roots,
+        )
+
+    def frame(self) -> Frame:
+        """The part of a policy's view that does not come from samples."""
+        return Frame(
+            budget=self.budget,
+            pool_cap=self.lab.pool if Mechanism.COMPRESSION in self.mechanisms else 0,
+            swap_size=self._stage.plan.swap_size,
+            sharing_on=self.sharing_on,
+            mechanisms=frozenset(self.mechanisms),
+        )
+
+    def act(self, action: Action) -> Done:
+        """Carry out an action of the policy or of a setting."""
+        if isinstance(action, Share):
+            self.sharing_on = action.on
+        return self._actuator.carry_out(action)
+
+    def apply(self, setting: Setting) -> list[str]:
+        """Carry out a setting; one line for each thing done, what was asked and what was got."""
+        if setting.kind in _OF_A_VM:
+            return [
+                f"{name}: {_OF_A_VM[setting.kind](self, self._machine(name), setting.value)}"
+                for name in setting.vms
+            ]
+        return [_OF_THE_HOST[setting.kind](self, setting.value)]
+
+    def _machine(self, name: str) -> Machine:
+        machine = self._fleet.machines.get(name)
+        if machine is None or machine.ended():
+            raise MemlabError(f"VM {name} does not run", hint="memlab status shows those that do")
+        return machine
+
+    def _guest(self, machine: Machine) -> ProcessVm:
+        if not isinstance(machine, ProcessVm):
+            raise UsageError(f"VM {machine.config.name} runs a program: it has no guest to ask")
+        return machine
+
+    def _balloon(self, machine: Machine, value: Amount) -> str:
+        if Mechanism.BALLOON not in self.mechanisms:
+            return "left alone: ballooning is switched off in the lab file"
+        config = machine.config
+        most = int(config.memory * self.lab.mechanisms.balloon.maximum)
+        asked = value.of(config.memory)
+        done = self.act(Balloon(config.name, min(asked, most), "set"))
+        cut = f" (its limit; {format_size(asked)} asked)" if asked > most else ""
+        return f"{done.asked}{cut}: {done.got}"
+
+    def _workload(self, machine: Machine, value: WorkloadSpec) -> str:
+        guest, content = self._guest(machine), machine.config.workload.content
+        fresh = WorkloadConfig(
+            str(value.name),
+            value.size or machine.config.workload.size,
+            value.content.content if value.content else content,
+            value.arguments,
+        )
+        fields = workload_fields(replace(machine.config, workload=fresh))
+        guest.link.call("workload", timeout=GUEST_SECONDS, **fields)
+        return f"workload {fresh.name}, {format_size(fresh.size)}"
+
+    def _free(self, machine: Machine, value: Amount) -> str:
+        size = value.of(machine.config.memory)
+        answer = self._guest(machine).link.call("free", timeout=GUEST_SECONDS, size=size)
+        return f"freed {format_size(answer['freed'])} of {format_size(size)}"
+
+    def _reclaim(self, machine: Machine, value: Amount) -> str:
+        config = machine.config
+        into = Mechanism.COMPRESSION if Mechanism.COMPRESSION in self.mechanisms else Mechanism.SWAP
+        done = self.act(Reclaim(config.name, value.of(config.memory), into, "set"))
+        return f"{done.asked}: {done.got} in {done.seconds:.2f} s"
+
+    def _limit(self, machine: Machine, value: Amount) -> str:
+        name, size = machine.config.name, value.of(machine.config.memory)
+        written = self._fleet.groups[name].set_limit(size)
+        self.claims[name].limit = written.got
+        got = "none" if written.got is None else format_size(written.got)
+        refused = f" ({written.refused})" if written.refused else ""
+        return f"limit {format_size(size)}: {got} in {written.seconds:.2f} s{refused}"
+
+    def _reservation(self, machine: Machine, value: Amount) -> str:
+        name, size = machine.config.name, value.of(machine.config.memory)
+        self.claims[name].reservation = size
+        applied = self._fleet.groups[name].set_min(size)
+        kernel = "kept by the policies alone (cgroup v1)" if applied is None else "memory.min"
+        return f"reservation {format_size(size)}, {kernel}"
+
+    def _shares(self, machine: Machine, value: int) -> str:
+        self.claims[machine.config.name].shares = value
+        return f"{value} shares"
+
+    def _share(self, value: bool) -> str:
+        if Mechanism.SHARING not in self.mechanisms:
+            return "left alone: page sharing is switched off in the lab file"
+        return self.act(Share(on=value, reason="set")).got
+
+    def _pages(self, value: int) -> str:
+        return (
+            f"pages_to_scan {self._stage.turn(self._roots.ksm / 'pages_to_scan', str(value)).got}"
+        )
+
+    def _sleep(self, value: float) -> str:
+        path = self._roots.ksm / "sleep_millisecs"
+        return f"sleep_millisecs {self._stage.turn(path, str(round(value * 1000))).got}"
+
+    def _compress(self, value: bool) -> str:
+        if Mechanism.COMPRESSION not in self.mechanisms:
+            return "left alone: compression is switched off in the lab file"
+        applied = self._stage.turn(self._roots.zswap / "enabled", "Y" if value else "N")
+        return f"zswap enabled: {applied.got} (what is stored stays)"
+
+    def _set_budget(self, value: int) -> str:
+        got = self._stage.set_budget(value)
+        self.budget = value
+        return f"budget {format_size(value)}: {got}"
+
+    def run_in(self, name: str, words: Sequence[str]) -> Mapping[str, Any]:
+        """Run a command inside a VM: the guest's own, or a program in a `command:` VM's cgroup."""
+        machine = self._machine(name)
+        if isinstance(machine, ProcessVm):
+            return {"answer": self._ask_guest(machine, words)}
+        output, status = self._fleet.run_beside(name, words, timeout=EXEC_SECONDS)
+        return {"output": output, "status": status}
+
+    def _ask_guest(self, machine: ProcessVm, words: Sequence[str]) -> dict[str, Any]:
+        match words:
+            case ["stats" | "verify" as cmd]:
+                return machine.link.call(cmd, timeout=VERIFY_SECONDS)
+            case ["free", size]:
+                return machine.link.call("free", timeout=EXEC_SECONDS, size=parse_size(size))
+            case ["balloon", size]:
+                return {"balloon": self._balloon(machine, Amount(size=parse_size(size)))}
+        raise UsageError(
+            f"the miniature guest has no command {' '.join(words)!r}",
+            hint="it has: stats, verify, free SIZE, balloon SIZE",
+        )
+
+
+_OF_A_VM: Final[Mapping[SettingKind, Callable[[Hands, Machine, Any], str]]] = {
+    SettingKind.BALLOON: Hands._balloon,
+    SettingKind.WORKLOAD: Hands._workload,
+    SettingKind.FREE: Hands._free,
+    SettingKind.RECLAIM: Hands._reclaim,
+    SettingKind.LIMIT: Hands._limit,
+    SettingKind.RESERVATION: Hands._reservation,
+    SettingKind.SHARES: Hands._shares,
+}
+_OF_THE_HOST: Final[Mapping[SettingKind, Callable[[Hands, Any], str]]] = {
+    SettingKind.TPS_ENABLED: Hands._share,
+    SettingKind.TPS_PAGES: Hands._pages,
+    SettingKind.TPS_SLEEP: Hands._sleep,
+    SettingKind.COMPRESSION_ENABLED: Hands._compress,
+    SettingKind.BUDGET: Hands._set_budget,
+}

@@ -1,0 +1,106 @@
+"""What a recording says of its run besides samples: which lab, on which machine, how it ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from memlab.control.policy import Mechanism
+from memlab.kernel.cgroup import Layout
+from memlab.kernel.files import HOST, Roots, chosen, parse_names, read_bytes, read_text
+from memlab.lab.plan import compresses
+from memlab.lab.spec import Lab, VmSpec
+from memlab.lab.stage import Stage
+
+
+def mechanisms_of(lab: Lab) -> dict[Mechanism, bool]:
+    """Which of the four this run may use; compression needs swap's slots."""
+    swap = lab.mechanisms.swap.enabled and lab.host.swap is not None
+    return {
+        Mechanism.SHARING: lab.mechanisms.tps.enabled and lab.policy.name != "none",
+        Mechanism.BALLOON: lab.mechanisms.balloon.enabled,
+        Mechanism.COMPRESSION: compresses(lab),
+        Mechanism.SWAP: swap,
+    }
+
+
+def opening(lab: Lab, source: str, stage: Stage, run_id: str) -> dict[str, Any]:
+    """The manifest as it stands when the run begins."""
+    return {
+        "lab": lab.name,
+        "run": run_id,
+        "source": source,
+        "seed": lab.seed,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "duration": lab.duration,
+        "window": list(lab.measured),
+        "host": host_facts(stage.roots),
+        "cgroup": str(stage.layout),
+        "versions": {"memlab": metadata.version("memlab"), "python": platform.python_version()},
+        "policy": {"name": lab.policy.name, "settings": lab.policy.settings},
+        "budget": lab.host.memory,
+        "pool_cap": lab.pool,
+        "swap_size": stage.plan.swap_size,
+        "mechanisms": {str(name): {"enabled": on} for name, on in mechanisms_of(lab).items()},
+        "vms": [_vm(vm) for vm in lab.vms],
+        "plan": list(stage.plan.lines()),
+        "absent": _absent(stage),
+        **_baseline(lab),
+    }
+
+
+def host_facts(roots: Roots = HOST) -> dict[str, Any]:
+    """Kernel, processors, memory, and the knobs as they stood before the run."""
+    memory = parse_names(read_bytes(roots.proc / "meminfo") or b"")
+    knobs = {
+        "compressor": roots.zswap / "compressor",
+        "thp": roots.sys / "kernel/mm/transparent_hugepage/enabled",
+        "ksm_run": roots.ksm / "run",
+    }
+    found = {name: read_text(path) for name, path in knobs.items()}
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "memory": memory.get("MemTotal"),
+        **{name: chosen(text) for name, text in found.items() if text is not None},
+    }
+
+
+def _vm(vm: VmSpec) -> dict[str, Any]:
+    return {
+        "name": vm.name,
+        "configured": vm.memory,
+        "backend": str(vm.backend),
+        "image": vm.image.model_dump(mode="json"),
+        "workload": vm.workload.model_dump(mode="json"),
+        "command": list(vm.command) if vm.command else None,
+        "shares": vm.shares,
+        "reservation": vm.reservation,
+        "limit": vm.limit,
+        "start": vm.start,
+    }
+
+
+def _absent(stage: Stage) -> Mapping[str, str]:
+    """Columns that this host cannot tell, and why."""
+    if stage.layout is Layout.V2:
+        return {}
+    why = "cgroup v1 charges compressed pages to nobody: known for the whole host only"
+    return {"vm.compressed": why, "vm.pool": why}
+
+
+def _baseline(lab: Lab) -> dict[str, Any]:
+    if lab.baseline is None:
+        return {}
+    return {
+        "baseline": {
+            "name": "without pressure",
+            "from": lab.baseline.start,
+            "until": lab.baseline.until,
+        }
+    }
