@@ -42,11 +42,11 @@ def find() -> str | None:
 class Tab:
     """One page. `said` are console messages and exceptions, `asked` the addresses it fetched."""
 
-    def __init__(self, process: subprocess.Popen[bytes], write: int, read: int) -> None:
-        self._process, self._write, self._read = process, write, read
+    def __init__(self, write: int, read: int) -> None:
+        self._write, self._read = write, read
         self._number, self._pending = 0, b""
-        self._events: list[dict[str, Any]] = []
         self._session = ""
+        self._loaded = False
         self.said: list[str] = []
         self.asked: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -71,7 +71,7 @@ class Tab:
             self._note(answer)
 
     def open(self, path: Path, *, before: str = "", width: int = 1400, height: int = 1000) -> None:
-        """Load a file (after running the script `before`), until the charts are drawn."""
+        """Load a file, after running the script `before`, to its end."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -81,7 +81,10 @@ class Tab:
         )
         if before:
             self.call("Page.addScriptToEvaluateOnNewDocument", source=before)
+        self._loaded = False
         self.call("Page.navigate", url=path.as_uri())
+        while not self._loaded:
+            self._note(self._receive())
 
     def until(self, expression: str) -> None:
         """Wait until the expression is true in the page."""
@@ -126,6 +129,8 @@ class Tab:
                 self.said.append(str(parameters["args"]))
             case "Log.entryAdded":
                 self.said.append(str(parameters["entry"]["text"]))
+            case "Page.loadEventFired":
+                self._loaded = True
             case "Network.requestWillBeSent":
                 self.asked.append(str(parameters["request"]["url"]))
 
@@ -155,7 +160,7 @@ def tab() -> Iterator[Tab]:
         os.close(to_read)
         os.close(from_write)
         try:
-            yield Tab(process, to_write, from_read)
+            yield Tab(to_write, from_read)
         finally:
             os.close(to_write)
             os.close(from_read)
