@@ -191,7 +191,7 @@ def _call(node: Call, scope: Scope) -> Value:
 def _of_run(node: Call, scope: Scope) -> Value:
     events = scope.view.events()
     if node.name == "bad_pages":
-        found = [event.data.get("bad_pages") for event in events if event.kind == "verify"]
+        found = [event.data.get("bad") for event in events if event.kind == "verify"]
         counts = [float(count) for count in found if isinstance(count, int)]
         if not counts or len(counts) < len(found):
             return Value(
