@@ -80,8 +80,9 @@ class Child:
     ) -> None:
         """Start `argv` and move it into its cgroups; it must do nothing before it is told to.
 
-        `on_spawn` hears of the process before anything else is done with it. `output` is a
-        descriptor for both of its streams. Raises VmError or KernelError, and leaves no process.
+        `on_spawn` hears of the process before anything else is done with it. `output` is a file,
+        open for reading too, for both of its streams; it stays the caller's. Raises VmError or
+        KernelError, and leaves no process.
         """
         self.name = name
         self.argv = tuple(argv)

@@ -51,7 +51,7 @@ class CommandVm:
         """Start the program in its cgroups."""
         if not self.config.command:
             raise VmError(self.config.name, "it has no command")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         log = os.open(self._log, flags, 0o644)
         waits, goes = os.pipe2(os.O_CLOEXEC)
         try:
@@ -113,18 +113,13 @@ class CommandVm:
                 last=self.last_words(),
             )
 
-    def ended(self) -> str | None:
-        """Why the program runs no more, or None while it runs."""
-        return self._running().ended()
+    def ended(self, *, patience: float = 0.0) -> str | None:
+        """Why the program runs no more, or None while it runs (after waiting `patience` s)."""
+        return self._running().ended(patience=patience)
 
     def last_words(self) -> str:
         """The end of its log."""
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(0, self._log.stat().st_size - 2000))
-                return log.read().decode(errors="replace").strip()
-        except OSError:
-            return ""
+        return self._running().last_words()
 
     def stop(self, *, timeout: float) -> None:
         """SIGTERM, then SIGKILL, to the first process; what it left is ended by its cgroup."""
