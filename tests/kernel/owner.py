@@ -92,6 +92,8 @@ def _content(kind: str, index: int, count: int) -> bytes:
         return bytes(PAGE)
     if kind == "pairs":
         return str(index % (count // 2)).encode().ljust(PAGE, b"p")
+    if kind == "numbered":
+        return str(index).encode().ljust(PAGE, b"n")
     return kind.encode() * PAGE
 
 
