@@ -191,8 +191,9 @@ class _Page:
         if chart.empty:
             return tag("figure", caption, tag("div", "not measured in this run", class_="none"))
         self._charts.append(chart)
-        width, height = size
-        picture = still(chart, width, height, end=self._end, window=(start, end)) if drawn else None
+        marks = [event.time for event in self._marked] if wide else []
+        window = (start, end)
+        picture = still(chart, size, end=self._end, window=window, marks=marks) if drawn else None
         return tag(
             "figure",
             caption,
@@ -201,7 +202,7 @@ class _Page:
             absent if chart.absent else None,
             class_="wide" if wide else None,
             data_chart=number,
-            data_height=height,
+            data_height=size[1],
         )
 
     def _foot(self) -> Markup:

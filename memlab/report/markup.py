@@ -12,7 +12,7 @@ class Markup(str):
 
 
 Child = str | Markup | None
-VOID = frozenset({"br", "hr", "meta", "rect", "line", "path", "circle", "input"})
+VOID = frozenset({"input", "rect", "line", "path"})
 
 
 def tag(name: str, *children: Child, **attributes: str | float | bool | None) -> Markup:
@@ -24,8 +24,9 @@ def tag(name: str, *children: Child, **attributes: str | float | bool | None) ->
             continue
         attribute = key.rstrip("_").replace("_", "-")
         words.append(attribute if value is True else f'{attribute}="{escape(_plain(value))}"')
-    head = f"<{' '.join(words)}>"
-    return Markup(head if name in VOID else f"{head}{join(*children)}</{name}>")
+    head = " ".join(words)
+    # The slash matters in SVG: without it, all that follows would be inside the first <rect>.
+    return Markup(f"<{head}/>" if name in VOID else f"<{head}>{join(*children)}</{name}>")
 
 
 def join(*children: Child) -> Markup:

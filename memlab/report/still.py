@@ -12,8 +12,10 @@ from memlab.report.markup import Markup, join, tag
 
 _LEFT: Final = 46
 _RIGHT: Final = 8
-_TOP: Final = 10
+_TOP: Final = 14
 _BOTTOM: Final = 22
+_NUMBER: Final = 16.0
+"""Pixels that the number of a mark takes."""
 _MOST_POINTS: Final = 160
 _TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
@@ -38,9 +40,16 @@ class Frame:
 
 
 def still(
-    chart: Chart, width: int, height: int, *, end: float, window: tuple[float, float]
+    chart: Chart,
+    size: tuple[int, int],
+    *,
+    end: float,
+    window: tuple[float, float],
+    marks: Sequence[float] = (),
 ) -> Markup:
-    """The chart as SVG; `end` is the last second shown, `window` the measured part."""
+    """The chart as SVG; `end` is the last second shown, `window` the measured part, `marks` the
+    times that are numbered from 1."""
+    width, height = size
     frame = Frame(width, height, max(end, 1e-3), axis(chart))
     keep = range(0, len(chart.times), max(1, len(chart.times) // _MOST_POINTS))
     times = tuple(chart.times[i] for i in keep)
@@ -56,6 +65,7 @@ def still(
             for layer in chart.lines
         ),
         _measured(frame, window),
+        _marks(frame, marks),
         _seconds(frame),
         class_="still",
         viewBox=f"0 0 {width} {height}",
@@ -78,6 +88,18 @@ def _measured(frame: Frame, window: tuple[float, float]) -> Markup:
     """The window again, as a bracket over the areas that hide its band."""
     left, right = (frame.x(min(max(time, 0.0), frame.end)) for time in window)
     return tag("line", class_="measured", x1=left, x2=right, y1=_TOP, y2=_TOP)
+
+
+def _marks(frame: Frame, marks: Sequence[float]) -> Markup:
+    """A dotted line each, with its number where there is room for one."""
+    parts, taken = [], -_NUMBER
+    for number, time in enumerate(marks, 1):
+        x = frame.x(time)
+        parts.append(tag("line", class_="mark", x1=x, x2=x, y1=_TOP, y2=frame.y(0)))
+        if x - taken >= _NUMBER:
+            parts.append(tag("text", str(number), x=x, y=_TOP - 3, text_anchor="middle"))
+            taken = x
+    return join(*parts)
 
 
 def _grid(frame: Frame) -> Markup:

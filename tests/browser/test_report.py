@@ -161,6 +161,11 @@ def test_without_scripts_the_stills_and_tables_are_there(browser: Tab, report: P
     root = browser.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
     stills = browser.call("DOM.querySelectorAll", nodeId=root, selector="svg.still")["nodeIds"]
     assert len(stills) == 30
+    for part, least in (("path", 60), ("line.grid", 90), ("text", 200), ("line.measured", 30)):
+        found = browser.call("DOM.querySelectorAll", nodeId=root, selector=f"svg.still > {part}")
+        assert len(found["nodeIds"]) >= least, part
+    bars = browser.call("DOM.querySelectorAll", nodeId=root, selector=".verdict svg > line.budget")
+    assert len(bars["nodeIds"]) == 8
     for still in (stills[0], stills[-1]):
         box = browser.call("DOM.getBoxModel", nodeId=still)["model"]
         assert box["width"] > 200

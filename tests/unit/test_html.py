@@ -238,7 +238,7 @@ def test_axes_of_nothing_and_below_zero() -> None:
 
 def test_a_still_stays_in_its_picture() -> None:
     chart = Maker(squeeze()).where()
-    picture = still(chart, 400, 200, end=45.0, window=(30.0, 99.0))
+    picture = still(chart, (400, 200), end=45.0, window=(30.0, 99.0), marks=(1.0, 44.0))
     numbers = re.findall(r"[ML]([\d.]+) ([\d.]+)", picture)
     assert len(numbers) > 100
     assert all(0 <= float(x) <= 400 and 0 <= float(y) <= 200 for x, y in numbers)
