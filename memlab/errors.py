@@ -24,7 +24,7 @@ from pathlib import Path
 class MemlabError(Exception):
     """What went wrong in one sentence; `hint` says what the reader can do about it."""
 
-    exit_code = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -17,6 +17,7 @@ def command(settings: tuple[str, ...]) -> int:
     from memlab.cli.asroot import become_root
     from memlab.errors import UsageError
     from memlab.lab.settable import settable
+    from memlab.lab.yamlfile import read
 
     if not settings:
         for row in settable():
@@ -28,7 +29,10 @@ def command(settings: tuple[str, ...]) -> int:
         path, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"{text!r} has no value", hint="write PATH=VALUE")
-        pairs[path.strip()] = value.strip()
+        found = read(value)
+        for fault in found.faults:
+            raise UsageError(f"{text}: {fault.message}", hint=fault.fix)
+        pairs[path.strip()] = found.tree
     become_root([f"set {path} of the running lab to {value}" for path, value in pairs.items()])
     answer = running.tell({"verb": "set", "settings": pairs})
     for line in answer["done"]:

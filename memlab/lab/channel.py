@@ -77,7 +77,8 @@ class Channel:
         try:
             return {"ok": True, **handler(asked)}
         except MemlabError as error:
-            return {"ok": False, "error": error.message, "hint": error.hint}
+            code = error.exit_code
+            return {"ok": False, "error": error.message, "hint": error.hint, "exit_code": code}
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
@@ -109,7 +110,9 @@ def ask(path: Path, question: Mapping[str, Any], *, timeout: float = 30.0) -> Ma
         ) from error
     answer: dict[str, Any] = json.loads(raw)
     if not answer.pop("ok"):
-        raise MemlabError(answer["error"], hint=answer.get("hint", ""))
+        refusal = MemlabError(answer["error"], hint=answer.get("hint", ""))
+        refusal.exit_code = answer.get("exit_code", refusal.exit_code)
+        raise refusal
     return answer
 
 

@@ -181,7 +181,8 @@ class Hands:
         """Run a command inside a VM: the guest's own, or a program in a `command:` VM's cgroup."""
         machine = self._machine(name)
         if isinstance(machine, ProcessVm):
-            return {"answer": self._ask_guest(machine, words)}
+            answer = self._ask_guest(machine, words)
+            return {"answer": {k: v for k, v in answer.items() if k not in ("id", "ok")}}
         output, status = self._fleet.run_beside(name, words, timeout=EXEC_SECONDS)
         return {"output": output, "status": status}
 

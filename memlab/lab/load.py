@@ -36,11 +36,11 @@ _STAND_INS: Final[Mapping[str, Any]] = {
     "host": {"memory": "64MiB", "swap": {"size": "64MiB"}},
     "memory": "64MiB",
     "size": "64MiB",
-    "vms": {"vm": {"memory": "64MiB"}},
+    "vms": {"stand-in": {"memory": "64MiB"}},
     "from": "0s",
     "until": "1s",
     "that": "1 < 2",
-    "vm": "vm",
+    "vm": "*",
     "command": ["true"],
 }
 """What a missing or refused key is taken to be, so that the rest of the file can be looked at."""
@@ -124,7 +124,7 @@ def _model(document: Document) -> tuple[Lab | None, list[Fault]]:
     dirty = [path_of(error) for error in errors]
     if file is None:
         return None, faults
-    lab, more, also_dirty = _expanded(file, tree, document)
+    lab, more, also_dirty = _expanded(file, tree, document, dirty)
     checked = Checked(file, lab, document, tuple(dirty + also_dirty))
     faults += more
     faults += list(check_all(checked))
@@ -171,7 +171,7 @@ def _heal(tree: Any, path: TreePath) -> None:
 
 
 def _expanded(
-    file: LabFile, tree: Any, document: Document
+    file: LabFile, tree: Any, document: Document, known: Sequence[TreePath]
 ) -> tuple[Lab, list[Fault], list[TreePath]]:
     """The lab with each VM by itself; a VM that does not come out is left out, with its faults."""
     vms: list[VmSpec] = []
@@ -180,6 +180,8 @@ def _expanded(
     for entry, merged in expand.entries(tree):
         settings = file.vms[entry]
         merged.pop("count", None)
+        if any(path[-1:] == ("memory",) and path[0] != "host" for path in known):
+            merged.setdefault("memory", _STAND_INS["memory"])
         try:
             spec = VmSpec.model_validate({**merged, "name": entry, "entry": entry})
         except ValidationError as error:
@@ -207,15 +209,19 @@ def _origin(fault: Fault, origins: Mapping[TreePath, str]) -> Fault:
     return fault
 
 
+_OF_TEXT: Final = frozenset({"ML001", "ML006", "ML021"})
+
+
 def _ordered(faults: Sequence[Fault]) -> list[Fault]:
-    """By place; of two at one place where the first is about the text, that one."""
-    about_text = {(f.line, f.column) for f in faults if f.code in ("ML021", "ML006") and f.line}
+    """By place, each once; what the text itself has wrong silences the model at that place."""
+    unique = {_key(fault): fault for fault in faults}.values()
+    silent = {(fault.line, fault.column) for fault in unique if fault.code in _OF_TEXT}
     kept = [
         fault
-        for fault in dict.fromkeys(_key(f) for f in faults)
-        if fault[0] in ("ML021", "ML006") or (fault[3], fault[4]) not in about_text
+        for fault in unique
+        if not fault.line or fault.code in _OF_TEXT or (fault.line, fault.column) not in silent
     ]
-    return sorted((Fault(*fault) for fault in kept), key=lambda fault: (fault.line, fault.column))
+    return sorted(kept, key=lambda fault: (fault.line, fault.column))
 
 
 def _key(fault: Fault) -> tuple[str, str, str, int, int, str]:

@@ -32,6 +32,11 @@ class Said(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+_SAID: Final = {
+    Outcome.PASS: Said.PASSED,
+    Outcome.FAIL: Said.FAILED,
+    Outcome.INCONCLUSIVE: Said.INCONCLUSIVE,
+}
 _EXIT: Final = {Said.PASSED: 0, Said.FAILED: 1, Said.INVALID: 1, Said.INCONCLUSIVE: 4}
 
 
@@ -78,13 +83,14 @@ def judge(lab: Lab, source: Source) -> tuple[Judged, ...]:
 def _judged(expect: Expect, source: Source) -> Judged:
     found = condition.parse(expect.that, vms=source.vms).judge(source, within=expect.within)
     said = {Outcome.PASS: expect.passed, Outcome.FAIL: expect.failed}.get(found.outcome)
+    unknown = found.why if found.outcome is Outcome.INCONCLUSIVE else ""
     return Judged(
         name=expect.name,
         that=expect.that,
-        outcome=str(found.outcome),
+        outcome=str(_SAID[found.outcome]),
         measured=found.measured,
-        expected=found.expected,
-        text=said or found.why,
+        expected="" if found.expected == expect.that else found.expected,
+        text=said or unknown,
         where=None if found.where is None else f"{found.where:.1f} s",
     )
 
@@ -101,10 +107,12 @@ def verdict(
         return Said.INVALID, tuple(
             f"{event.vm or 'a VM'} was killed for memory at {event.time:.1f} s" for event in kills
         )
-    for outcome, said in ((Outcome.FAIL, Said.FAILED), (Outcome.INCONCLUSIVE, Said.INCONCLUSIVE)):
-        names = [one for one in expects if one.outcome == outcome]
-        if names:
-            return said, tuple(f"{one.name}: {one.text}" for one in names)
+    for said in (Said.FAILED, Said.INCONCLUSIVE):
+        if found := [one for one in expects if one.outcome == said]:
+            return said, tuple(
+                f"{one.name}: {one.text or f'{one.measured}, expected {one.expected}'}"
+                for one in found
+            )
     return Said.PASSED, ()
 
 

@@ -8,7 +8,7 @@ has no line, and says which `--set` it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from memlab.errors import Fault
 from memlab.lab.faults import nearest
@@ -73,7 +73,7 @@ def _put(document: Document, path: Path, value: Any) -> Fault | None:
                 if key and inner is not None and not isinstance(inner, dict | list):
                     at[part] = {key: inner}
                 elif inner is None:
-                    at[part] = {}
+                    at[part] = [] if get_origin(type_at(path[: depth + 1])) is tuple else {}
             at = at[part]
     for known in [known for known in document.values if known[: len(path)] == path]:
         document.values[known] = NOWHERE

@@ -146,7 +146,7 @@ def read(text: str) -> Document:
     except _TextError as error:
         document.faults.append(error.fault)
     except MarkedYAMLError as error:
-        document.faults.append(_syntax(error))
+        document.faults.append(_syntax(error, text))
     except ReaderError as error:
         document.faults.append(_unreadable(error, text))
     return document
@@ -310,11 +310,13 @@ def _place(event: Event) -> Place:
     return Place(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-def _syntax(error: MarkedYAMLError) -> Fault:
+def _syntax(error: MarkedYAMLError, text: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     words = " ".join(str(part) for part in (error.context, error.problem) if part)
     fix = next((fix for part, fix in _FIXES if part in words), "look at the line above it as well")
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if mark and any("${" in here for here in text.splitlines()[mark.line : line]):
+        fix = 'inside { } put it in quotes: "${NAME}"'
     return Fault("ML001", f"this is not YAML: {words}", fix, line, column)
 
 
