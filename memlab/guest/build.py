@@ -71,8 +71,17 @@ def compile_agent(binary: Path, *, machine: str | None = None) -> Path:
         sources = sorted(str(source) for source in SOURCES.glob("*.c"))
         _run([*command, *FLAGS, "-o", str(made), *sources, "-lm"])
         made.chmod(0o755)
+        _give_to_owner_of(SOURCES, made, binary.parent)
         made.replace(binary)
     return binary
+
+
+def _give_to_owner_of(source: Path, *made: Path) -> None:
+    """What root compiles in a user's checkout is the user's, or the user could not replace it."""
+    if os.geteuid() == 0:
+        owner = source.stat()
+        for path in made:
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def compiler(machine: str) -> tuple[str, ...]:

@@ -27,7 +27,9 @@ and `inconsistent` (null, or what does not agree in the guest's own tables).
 the sampler reads its counters and its list of frames without disturbing it, whatever the agent is
 doing. Little-endian: the header of BOARD_HEADER, then BOARD_FIELDS as u64, then the latency
 histogram (HISTOGRAM_BUCKETS × u64, cumulative), then from FRAME_MAP_OFFSET one byte a guest frame:
-1 = touched and not given back to the host. `sequence` is odd while the counters are written.
+1 = touched and not given back to the host (with `huge` the host backs more than was touched).
+`sequence` is odd while the counters are written. A guest that sleeps publishes nothing: its
+`published_ns` stands still because its counters do.
 `tests/unit/test_wire.py` holds the C header against this file.
 """
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from memlab.errors import GuestError, VmError
 from memlab.guest import wire
 from memlab.units import MIB, PAGE
-from memlab.vm.base import Content, Image
+from memlab.vm.base import Content, Image, Vm
+from memlab.vm.command import CommandVm
 from memlab.vm.process import ProcessVm
 from tests import guests
 from tests.guests import balloon, filled, running, set_work, stats, touched, verify, work
@@ -347,6 +348,19 @@ def test_the_board_says_what_stats_says() -> None:
         assert {k: v for k, v in on_board.items() if k not in moving} == {
             k: said[k] for k in wire.BOARD_FIELDS if k not in moving
         }
+
+
+def test_both_kinds_of_vm_keep_the_contract(tmp_path: Path) -> None:
+    """mypy reads the annotations; here the attributes are looked at."""
+    vms: list[Vm] = [
+        ProcessVm(guests.config(), guests.NOWHERE),
+        CommandVm(guests.config(), guests.NOWHERE, log=tmp_path / "log"),
+    ]
+    for vm in vms:
+        assert vm.board_fd is None
+        with pytest.raises(VmError, match="has not been started"):
+            vm.ended()
+        vm.stop(timeout=0)
 
 
 HOSTILE = [

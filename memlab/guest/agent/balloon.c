@@ -36,11 +36,13 @@ static bool may_take(void)
 	return movable > floor_pages() && (frames_count(FREE) || reclaim_some());
 }
 
-static bool inflate(unsigned wanted)
+/* False when the guest has no more to give. Guest swap is slow, so the slice has an end in time. */
+static bool inflate(unsigned wanted, uint64_t end)
 {
 	frame_t backed[BATCH];
 	unsigned count = 0, taken = 0;
-	for (; taken < wanted && may_take(); taken++) {
+	bool more = true;
+	for (; taken < wanted && now_ns() < end && (more = may_take()); taken++) {
 		frame_t frame = frames_lend();
 		frame_entry(frame)->link = head;
 		head = frame;
@@ -50,7 +52,7 @@ static bool inflate(unsigned wanted)
 	frames_discard(backed, count);
 	counters.balloon_backed_pages += count;
 	counters.balloon_inflated += taken;
-	return taken == wanted;
+	return more;
 }
 
 static void deflate(unsigned wanted)
@@ -85,7 +87,7 @@ uint64_t balloon_slice(uint64_t now)
 		return retry_ns;
 	if (held > target) {
 		deflate(batch(held - target));
-	} else if (held < target && !inflate(batch(target - held))) {
+	} else if (held < target && !inflate(batch(target - held), now + SLICE_NS)) {
 		if (!said_stuck)
 			say(true);
 		said_stuck = true;
