@@ -8,6 +8,7 @@ itself, except in a directory where it may not write. Then both are copied first
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -25,6 +26,11 @@ _LARGEST_VALUE: Final = 64 * 1024 * 1024
 _OURS: Final = frozenset((*FIXED, *(table.name for table in TABLES)))
 
 
+_RAW_DDL: Final = re.compile(
+    r"CREATE TABLE \w+ \(\w+ INTEGER( NOT NULL)?(, \w+ INTEGER( NOT NULL)?)*\) STRICT"
+)
+
+
 def open_read_only(path: Path, stack: ExitStack, *, check: bool = True) -> sqlite3.Connection:
     """A connection that cannot write; `stack` closes it and removes what it needed.
 
@@ -34,16 +40,14 @@ def open_read_only(path: Path, stack: ExitStack, *, check: bool = True) -> sqlit
     if not path.is_file():
         raise RecordingError(f"there is no recording at {path}", hint=_NO_RECORDING)
     try:
-        connection = _connect(path, stack)
-    except sqlite3.OperationalError:
-        connection = _connect(_copy(path, stack), stack)
-    except sqlite3.DatabaseError as error:
+        connection = _connect_or_copy(path, stack)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path} is not a recording ({error})", hint=_NO_RECORDING) from error
     try:
         _refuse_foreign(connection, path)
         if check:
             _refuse_damaged(connection, path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the second: a garbled schema
         raise RecordingError(f"{path} is damaged: {error}", hint=DAMAGED) from error
     return connection
 
@@ -51,6 +55,13 @@ def open_read_only(path: Path, stack: ExitStack, *, check: bool = True) -> sqlit
 _NO_RECORDING: Final = f"give a {RECORDING_NAME}, a run's directory, or a lab's directory"
 DAMAGED: Final = "`sqlite3 FILE .recover` saves what can be read; keep the -wal file beside it"
 """What to do about a recording that cannot be read."""
+
+
+def _connect_or_copy(path: Path, stack: ExitStack) -> sqlite3.Connection:
+    try:
+        return _connect(path, stack)
+    except sqlite3.OperationalError:
+        return _connect(_copy(path, stack), stack)
 
 
 def _connect(path: Path, stack: ExitStack) -> sqlite3.Connection:
@@ -89,17 +100,22 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has schema {version}; this memlab reads up to {SCHEMA_VERSION}",
             hint="open it with the memlab that wrote it, or a newer one",
         )
-    listed = connection.execute("PRAGMA main.table_list").fetchall()
-    tables = {name for _, name, kind, _, _, strict in listed if kind == "table" and strict}
-    others = {name for _, name, *_ in listed} - tables - {"sqlite_schema", "sqlite_temp_schema"}
-    (triggers,) = connection.execute(
-        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
-    ).fetchone()
-    if triggers or others or not tables >= _OURS:
+    if not _has_our_tables(connection):
         raise RecordingError(
             f"{path} does not have the tables of a recording",
             hint="it was changed after it was written; use the original file",
         )
+
+
+def _has_our_tables(connection: sqlite3.Connection) -> bool:
+    """Whether there are our tables and nothing else, each so declared that a number is a number."""
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    tables = {name: sql for kind, name, sql in found if kind == "table"}
+    if any(kind in ("view", "trigger") for kind, *_ in found) or tables.keys() != _OURS:
+        return False
+    if any(tables[name] != ddl for name, ddl in FIXED.items()):
+        return False
+    return all(_RAW_DDL.fullmatch(tables[table.name]) for table in TABLES)
 
 
 def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:

@@ -52,9 +52,7 @@ class Raw:
         self.ended: dict[int, int] = {}
         self.samples: dict[Tier, list[int]] = {tier: [] for tier in Tier}
         self._present = {
-            f"{table}.{name}"
-            for table in _TABLES
-            for (name,) in recording.rows("SELECT name FROM pragma_table_info(?)", (table,))
+            f"{table}.{name}" for table in _TABLES for name in recording.columns(table)
         }
         self._columns: dict[str, _Column] = {}
         self._rows: dict[str, _Column] = {}

@@ -33,6 +33,7 @@ __all__ = ["RECORDING_NAME", "Recording", "find_run"]
 _BUSY_SECONDS: Final = 5.0
 _MICRO: Final = 1_000_000
 _INSERTS: Final = {(table.entity, table.tier): table.insert for table in TABLES}
+_TYPES: Final[dict[str, type]] = {"INTEGER": int, "REAL": float, "TEXT": str}
 _CHOICE: Final = (
     "policy", "state", "action", "mechanism", "vm", "reason", "asked", "got", "seconds",
 )  # fmt: skip
@@ -205,6 +206,15 @@ class Recording:
         """The journal of decisions, by time."""
         rows = self.rows(f"SELECT time, {', '.join(_CHOICE)} FROM choice ORDER BY time, id")
         return tuple(Choice(time / _MICRO, *rest) for time, *rest in rows)
+
+    def last_sample(self) -> int:
+        """Number of the newest sample, 0 if there is none."""
+        return int(self.rows("SELECT coalesce(max(id), 0) FROM sample")[0][0])
+
+    def columns(self, table: str) -> dict[str, type]:
+        """Names and types of a table's columns, as this recording has them."""
+        found = self.rows("SELECT name, type FROM pragma_table_info(?)", (table,))
+        return {name: _TYPES[kind] for name, kind in found}
 
     def rows(self, query: str, values: Sequence[int | str] = ()) -> list[Any]:
         """What a SELECT finds. RecordingError if the file turns out to be damaged."""
