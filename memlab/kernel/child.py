@@ -21,6 +21,8 @@ from typing import Final
 _LAST_WORDS: Final = 1.0
 """Seconds that a child gets to die after SIGKILL before it is left to init."""
 
+_EVERY_DESCRIPTOR: Final = 2**31 - 1
+
 _UNKNOWN: Final = 255
 """Exit code of a child that failed with something other than an errno."""
 
@@ -66,6 +68,8 @@ def _work_and_exit(work: Callable[[], object]) -> None:
     code = _UNKNOWN
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        # A child that hangs in the kernel must not hold the owner's lock when its parent is gone.
+        os.closerange(3, _EVERY_DESCRIPTOR)
         work()
         code = 0
     except OSError as error:

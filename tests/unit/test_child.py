@@ -50,6 +50,14 @@ def test_signals_do_not_reach_the_work(tmp_path: Path) -> None:
     assert in_child(work, timeout=5).done and done.exists()
 
 
+def test_no_descriptor_of_the_parent_is_held(tmp_path: Path) -> None:
+    held = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        assert in_child(lambda: os.fstat(held), timeout=5).errno == errno.EBADF
+    finally:
+        os.close(held)
+
+
 def test_write_once_raises_what_the_kernel_says(tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     assert in_child(partial(write_once, missing, b"1"), timeout=5).errno == errno.ENOENT
