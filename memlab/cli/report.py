@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import webbrowser
@@ -126,10 +127,9 @@ def _print_table(source: Source, baseline: Source | None, output: Path | None) -
     if output is None or output == Path("-"):
         Console(highlight=False).print(view)
         return
-    console = Console(highlight=False, width=100, record=True, quiet=True)
-    with console.capture() as text:
-        console.print(view)
-    _write(text.get(), output)
+    text = io.StringIO()
+    Console(file=text, highlight=False, width=100).print(view)
+    _write(text.getvalue(), output)
 
 
 def _open(path: Path) -> None:
