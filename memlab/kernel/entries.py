@@ -119,10 +119,10 @@ class SwapKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A knob that was turned: the value to give back, and the latest values that are ours.
+    """A knob that was turned: the value to give back, and the values that it may have from us.
 
-    `ours` holds the last value journalled, the one before it (the last may never have been
-    written), and what the kernel made of them.
+    `ours` ends in what was journalled last; before it stands what the knob had then (the write
+    may have been refused, or never made), after it perhaps what the kernel made of it.
     """
 
     path: Path
@@ -253,8 +253,8 @@ def _turned(knobs: tuple[Knob, ...], path: Path, old: str, new: str) -> tuple[Kn
     known = next((knob for knob in knobs if knob.path == path), None)
     if known is None:
         return (*knobs, Knob(path, old, (new,)))
-    kept = known.is_ours(old) or same_value(old, known.before)
-    turned = replace(known, before=known.before if kept else old, ours=(*known.ours[-2:], new))
+    foreign = not known.is_ours(old) and not same_value(old, known.before)
+    turned = Knob(path, old, (new,)) if foreign else Knob(path, known.before, (old, new))
     return tuple(turned if knob is known else knob for knob in knobs)
 
 

@@ -28,7 +28,7 @@ from memlab.errors import KernelError, MemlabError
 from memlab.kernel.entries import Header
 from memlab.kernel.files import HOST, Roots, parse_names, read_bytes, write_text
 from memlab.kernel.journal import NAME as JOURNAL
-from memlab.kernel.lock import announce, finish, holder, lock
+from memlab.kernel.lock import FACTS, announce, finish, holder, lock
 from memlab.kernel.restore import restore
 from memlab.kernel.restored import NAME as RESTORED
 from memlab.kernel.restored import Restored
@@ -131,6 +131,7 @@ class GuardProcess:
         pidfd = open_task(self._header.main, self._roots)
         released = None if pidfd is None else self._wait(pidfd)
         if self._run.read(JOURNAL) is None:
+            self._run.remove(FACTS)
             return
         if released is None or not released.ok:
             self._clean_up()

@@ -43,6 +43,10 @@ class RunDir:
             fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise HostError(
+                f"only its owner may look into {where}", hint="run it as root"
+            ) from error
         except OSError as error:
             raise _untrusted(where, os.strerror(error.errno or 0)) from error
         try:

@@ -126,6 +126,25 @@ class TestKnobs:
         assert again(host, force=True).left == ()
         assert host.ksm("pages_to_scan").read_text() == "100"
 
+    def test_refused_values_are_not_mistaken_for_somebody_elses(
+        self, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Trying compressors: those that the kernel lacks leave the knob as it was."""
+        journal = host.journal()
+        journal.turn(host.zswap("compressor"), "lzo-rle")
+
+        def refuse(path: Path, value: str) -> Applied:
+            raise KernelError(path, "write", errno.EINVAL)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "write_text", refuse)
+            for name in ("lz4", "lz4hc", "zstd", "842"):
+                with pytest.raises(KernelError):
+                    journal.turn(host.zswap("compressor"), name)
+        journal.turn(host.zswap("compressor"), "deflate")
+        assert again(host).left == ()
+        assert host.zswap("compressor").read_text() == "lzo"
+
     def test_another_form_of_the_same_value_is_no_change(self, host: FakeHost) -> None:
         journal = host.journal()
         journal.turn(host.zswap("enabled"), "1")
