@@ -2,7 +2,8 @@
 
 `LabFile` is the file as written, with `defaults`, `groups` and counted `vms`; `Lab` is what it
 comes to: every VM by itself. Both share their fields, so the schema, the reference and the checks
-are made from one model; `vmspec.py` has what is said of a VM. Inside, sizes are bytes, durations seconds, percentages fractions.
+are made from one model; `vmspec.py` has what is said of a VM. Inside, sizes are bytes, durations
+seconds, percentages fractions.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Mechanisms(Spec):
 class PolicySettings(Spec):
     """Who decides which VM gives memory up, and by which mechanism."""
 
-    name: Name = Field(default="none", description="none, static (the timeline alone) or ladder.")
+    name: Name = Field(default="static", description="none, static (the timeline alone) or ladder.")
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=1.0, description="Time between two decisions."
     )

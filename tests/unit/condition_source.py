@@ -32,6 +32,9 @@ class WrittenRun:
     def choices(self) -> tuple[Choice, ...]:
         return ()
 
+    def percentile(self, vm: str, part: float, start: float, end: float) -> float | None:
+        return None
+
     def latest(self, entity: Entity, name: str, vm: str = "") -> float | None:
         values = self.series(entity, name, vm).values
         return values[-1] if values else None

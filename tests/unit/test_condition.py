@@ -102,7 +102,10 @@ def test_over_vms() -> None:
 
 
 def test_events_and_verify() -> None:
-    happened = (Event(3.0, "oom-kill", "web-1", {}), Event(9.0, "verify", "", {"checked": 9, "bad": 0}))
+    happened = (
+        Event(3.0, "oom-kill", "web-1", {}),
+        Event(9.0, "verify", "", {"checked": 9, "bad": 0}),
+    )
     run = WrittenRun(happened=happened)
     assert parse('events("oom-kill") == 0').judge(run).outcome is FAIL
     assert parse('events("oom-kill", "web-2") == 0').judge(run).outcome is PASS

@@ -1,0 +1,172 @@
+"""What a lab file says of a VM: its image, its content, its workload, its claims on memory."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from memlab.guest.wire import Workload
+from memlab.lab.arguments import Argument, arguments
+from memlab.lab.values import (
+    Argv,
+    Duration,
+    Name,
+    Percent,
+    Ratio,
+    Size,
+    SizeOfMemory,
+    Switch,
+    at_least,
+    refuse,
+)
+from memlab.units import MIB
+from memlab.vm.base import Backend, Content, Image, VmConfig, WorkloadConfig
+
+MAX_VMS: Final = 2000
+
+
+class Spec(BaseModel):
+    """A part of the lab file: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def named(value: Any) -> Any:
+    """`policy: ladder` is short for `policy: {name: ladder}`; workloads likewise."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class ContentSpec(Spec):
+    """What pages contain; what is neither zero nor common is unique to its VM."""
+
+    zero: Percent = Field(default=0.0, description="Part of the pages that is all zero.")
+    common: Percent = Field(
+        default=0.0, description="Part that is equal in all VMs of the same image."
+    )
+    compressible: Ratio = Field(default=1.0, description="n of n:1; 1 is random, not compressible.")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.zero + self.common > 1 + 1e-9:
+            message = f"zero and common are {self.zero + self.common:.0%} together"
+            raise refuse("content", message, "let them be 100% at most")
+        return self
+
+    @property
+    def content(self) -> Content:
+        """As the VM's configuration wants it."""
+        return Content(self.zero, self.common, self.compressible)
+
+
+class ImageSpec(ContentSpec):
+    """The guest's operating system: pages that are touched at boot and stay in use."""
+
+    name: Name = Field(
+        default="default", description="VMs of the same image have its common pages."
+    )
+    size: Size = Field(default=0, description="Memory that it takes.")
+
+
+class WorkloadSpec(Spec):
+    """The guest's application."""
+
+    name: Workload = Field(default=Workload.IDLE, description="Which; see docs/workloads.md.")
+    size: Size = Field(default=0, description="Virtual memory of the application.")
+    content: ContentSpec | None = Field(
+        default=None, description="What its pages contain; the VM's `content` if absent."
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Settings of this workload; see docs/workloads.md."
+    )
+
+    @property
+    def arguments(self) -> dict[str, Argument]:
+        """`args` in plain numbers, as the agent wants them; ArgumentsError if it refuses one."""
+        return arguments(self.name, self.args)
+
+
+class User(StrEnum):
+    """Whom a `command:` runs as."""
+
+    INVOKER = "invoker"
+    ROOT = "root"
+
+
+class VmFields(Spec):
+    """What can be said of a VM; under `defaults` and `groups` too."""
+
+    backend: Backend = Field(default=Backend.PROCESS, description="What the VM is made of.")
+    memory: Annotated[Size, at_least(MIB)] | None = Field(
+        default=None, description="Configured guest physical memory."
+    )
+    image: ImageSpec = Field(default_factory=ImageSpec, description="The guest's operating system.")
+    content: ContentSpec = Field(
+        default_factory=ContentSpec, description="What the application's pages contain."
+    )
+    workload: Annotated[WorkloadSpec, BeforeValidator(named)] = Field(
+        default_factory=WorkloadSpec, description="The application: its name, or a map."
+    )
+    command: Argv | None = Field(
+        default=None,
+        description="A real program and its arguments, instead of a guest with a workload.",
+    )
+    user: User = Field(default=User.INVOKER, description="Whom `command` runs as.")
+    shares: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Weight when memory is short."
+    )
+    reservation: SizeOfMemory = Field(
+        default=0,
+        description="Machine memory that no policy takes away; percent of the VM's memory.",
+    )
+    limit: SizeOfMemory | None = Field(
+        default=None, description="Machine memory at most; percent of the VM's memory."
+    )
+    start: Duration = Field(default=0.0, description="Delay of its start, since the run began.")
+    guest_swap: Size = Field(default=0, description="The guest's own swap file.")
+    cache_file: Size = Field(default=0, description="The file that the workload `cache` reads.")
+    huge: Switch = Field(
+        default=False, description="Back guest memory with transparent huge pages."
+    )
+
+
+class VmEntry(VmFields):
+    """One entry of `vms`: a VM, or `count` equal ones."""
+
+    group: Name | None = Field(
+        default=None, description="The entry of `groups` it takes its settings from."
+    )
+    count: int = Field(
+        default=1, ge=1, le=MAX_VMS, description="N makes NAME-1 to NAME-N; 1 is NAME."
+    )
+
+
+class VmSpec(VmFields):
+    """One VM by itself: defaults, group and entry merged."""
+
+    name: Name
+    entry: Name
+    """Its key under `vms`: `web` for web-1."""
+    group: Name | None = None
+    memory: Annotated[Size, at_least(MIB)]
+
+    def config(self, *, owner: int, seed: int = 0, mergeable: bool = True) -> VmConfig:
+        """What its back end is given."""
+        work = self.workload
+        return VmConfig(
+            name=self.name,
+            owner=owner,
+            memory=self.memory,
+            seed=seed,
+            backend=self.backend,
+            image=Image(self.image.name, self.image.size, self.image.content),
+            workload=WorkloadConfig(
+                str(work.name), work.size, (work.content or self.content).content, work.arguments
+            ),
+            command=self.command or (),
+            mergeable=mergeable,
+            huge=self.huge,
+            guest_swap=self.guest_swap,
+            cache_file=self.cache_file,
+        )
