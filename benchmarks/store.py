@@ -15,14 +15,14 @@ from statistics import median
 
 from memlab.record.columns import COLUMNS, Entity, Tier
 from memlab.record.derive import Derived
-from memlab.record.sample import VM_FAST, Sample, VmInfo
+from memlab.record.sample import VM_FAST, Row, Sample, VmInfo
 from memlab.record.store import RECORDING_NAME, Recording
 
 
 def sample(tick: int, vms: list[str], changing: int) -> Sample:
     """A sample in which `changing` columns of each VM differ from the sample before."""
     width = len(VM_FAST.names)
-    rows = [
+    rows: list[tuple[str, Row]] = [
         (vm, tuple(column * 1000 + (tick if column < changing else 0) for column in range(width)))
         for vm in vms
     ]
@@ -57,14 +57,13 @@ def measure(path: Path, names: list[str], count: int, changing: int) -> None:
         f"{changing:3} of {len(VM_FAST.names)} columns changing: {median(costs):5.2f} µs CPU"
         f" and {size:4.0f} bytes per VM and sample"
     )
+    fast = [n for (e, n), c in COLUMNS.items() if (e, c.tier) == (Entity.VM, Tier.FAST)]
     began = time.thread_time_ns()
     with Derived.open(path) as run:
-        fast = [n for (e, n), c in COLUMNS.items() if (e, c.tier) == (Entity.VM, Tier.FAST)]
         for name in fast:
             run.series(Entity.VM, name, names[0])
-    print(
-        f"    open and derive {len(fast)} columns of one VM: {(time.thread_time_ns() - began) / 1e6:.0f} ms"
-    )
+    spent = (time.thread_time_ns() - began) / 1e6
+    print(f"    open, check and derive {len(fast)} columns of one VM: {spent:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -195,6 +195,8 @@ VM: Final[dict[str, Formula]] = {
     "balloon_backed": pages("vm_fast.guest_balloon_backed_pages"),
     "mapped": pages("vm_fast.guest_app_mapped_pages"),
     "touched": pages("vm_fast.guest_app_touched_pages"),
+    "working_set": pages("vm_fast.guest_working_set_pages"),
+    "shareable": add(pages("vm_fast.guest_zero_pages"), pages("vm_fast.guest_common_pages")),
     "guest_swapped": pages("vm_fast.guest_guest_swap_pages"),
     "guest_swap_in": _guest_rate("guest_swap_in", PAGE),
     "operations": _OPERATIONS,

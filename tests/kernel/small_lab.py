@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from memlab.kernel.cgroup import MemoryGroup, lab_group
@@ -17,6 +18,7 @@ from memlab.vm.child import Places
 from memlab.vm.process import ProcessVm
 
 BUDGET = 2 * GIB
+_NUMBERS = count()
 
 
 def boottime_ns() -> int:
@@ -27,7 +29,7 @@ def boottime_ns() -> int:
 def small_lab(configs: Sequence[VmConfig]) -> Iterator[tuple[LabTarget, list[ProcessVm]]]:
     """VMs that have booted; all is gone afterwards."""
     with ExitStack() as stack:
-        group = lab_group(f"test{os.getpid()}")
+        group = lab_group(f"test{os.getpid()}-{next(_NUMBERS)}")
         group.create()
         stack.callback(group.remove)
         vms = [_start(config, group, stack) for config in configs]

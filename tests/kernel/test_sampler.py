@@ -90,7 +90,8 @@ def test_what_is_recorded_is_what_other_witnesses_say(lab: Lab, path: Path) -> N
         assert run.vms == ("idle", "busy")
         last = {name: run.latest(Entity.VM, name, "idle") for name in ("resident", "used", "free")}
         assert last["resident"] == pytest.approx(resident, abs=64 * PAGE)
-        assert last["used"] == stats["used"] and last["free"] == stats["free"]
+        assert last["used"] == stats["used_pages"] * PAGE
+        assert last["free"] == stats["free_pages"] * PAGE
         operations = run.series(Entity.VM, "operations", "busy").known
         assert operations and min(operations) > 0
         assert run.series(Entity.VM, "operations", "idle").values[-1] == 0
@@ -113,7 +114,7 @@ def test_both_identities_close_in_every_deep_sample(lab: Lab, path: Path) -> Non
         for config in CONFIGS:
             for name in ("residual_guest", "residual_host", "frames_differ"):
                 residuals = run.series(Entity.VM, name, config.name).known
-                assert len(residuals) >= 4
+                assert len(residuals) >= 3
                 assert max(map(abs, residuals)) <= config.memory / 100
         residual, used = run.latest(Entity.LAB, "residual"), run.latest(Entity.LAB, "used")
         assert residual is not None and used is not None
