@@ -76,8 +76,21 @@ def test_the_end_is_an_error_at_once(ends: tuple[SocketLink, socket.socket]) -> 
     with pytest.raises(GuestError, match="ended before it answered stats"):
         link.answer(number, timeout=5)
     assert link.ended
-    with pytest.raises(GuestError, match="gone"):
+    with pytest.raises(GuestError, match="ended before it answered stats"):
         link.call("stats")
+
+
+def test_last_answers_are_had_though_a_later_command_was_not_taken(
+    ends: tuple[SocketLink, socket.socket],
+) -> None:
+    link, agent = ends
+    first = link.send("boot")
+    agent.sendall(b'{"id":1,"ok":true}\n')
+    agent.close()
+    second = link.send("workload")
+    assert link.answer(first, timeout=1)["ok"]
+    with pytest.raises(GuestError, match="ended before it answered workload"):
+        link.answer(second, timeout=1)
 
 
 def test_an_answer_sent_before_the_end_is_still_had(
