@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,11 +9,12 @@ from hypothesis import strategies as st
 
 from memlab.record.columns import COLUMNS, Entity
 from memlab.record.condition import ConditionError, Outcome, Verdict, parse
-from memlab.record.meaning import FUNCTIONS
+from memlab.record.meaning import EVENT_KINDS, FUNCTIONS
 from memlab.record.series import Event
 from memlab.units import MIB
 from tests.unit.condition_source import Samples, WrittenRun
 
+ROOT = Path(__file__).parents[2]
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
@@ -259,9 +261,18 @@ def test_columns_are_listed() -> None:
 
 
 def test_every_function_is_in_the_docs() -> None:
-    from pathlib import Path
-
-    page = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text()
+    page = (ROOT / "docs" / "conditions.md").read_text("utf-8")
     for name, function in FUNCTIONS.items():
         assert f"| `{name}(" in page
         assert function.meaning in page
+
+
+def test_every_kind_of_event_has_a_writer_and_is_in_the_docs() -> None:
+    """`events("x") == 0` must not hold because nobody ever writes x."""
+    folder = ROOT / "memlab"
+    written = "".join(path.read_text("utf-8") for path in (folder / "lab").glob("*.py"))
+    written += "".join(path.read_text("utf-8") for path in (folder / "guest" / "agent").glob("*.c"))
+    page = (ROOT / "docs" / "conditions.md").read_text("utf-8")
+    for kind in EVENT_KINDS:
+        assert f'"{kind}"' in written or f'\\"event\\":\\"{kind}\\"' in written, kind
+        assert f"`{kind}`" in page
