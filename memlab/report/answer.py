@@ -8,7 +8,7 @@ from typing import Final
 from memlab.control.policy import Mechanism
 from memlab.report.verdict import Line, Verdict
 from memlab.report.window import Figure
-from memlab.report.words import change, figure, short_mib
+from memlab.report.words import change, count, figure, short_mib
 
 _VERBS: Final = {
     Mechanism.SHARING: "page sharing saved",
@@ -16,6 +16,8 @@ _VERBS: Final = {
     Mechanism.COMPRESSION: "compression saved",
     Mechanism.SWAP: "swap held",
 }
+_SLEEP: Final = 0.0005
+"""Part of a core below which a figure would be printed as 0.0 %."""
 _TOLERATED: Final = 1.02
 """Part of the budget up to which a peak is called within it, as the ledger's bound of 2 %."""
 
@@ -26,7 +28,7 @@ def question(verdict: Verdict) -> str:
     if configured is None or budget is None:
         return "What did each mechanism save, and what did it cost?"
     if configured <= budget:
-        return f"How was {short_mib(budget)} used by {short_mib(configured)} of VMs?"
+        return f"How much of {short_mib(budget)} did {short_mib(configured)} of VMs use?"
     return f"How did {short_mib(configured)} of VMs fit into {short_mib(budget)}?"
 
 
@@ -48,13 +50,16 @@ def price(verdict: Verdict) -> str:
     parts = [_work(figure_) for figure_ in verdict.performance]
     ksmd, decompressed = costs[Mechanism.SHARING][0], costs[Mechanism.COMPRESSION][0]
     swapped = costs[Mechanism.SWAP][0]
-    if ksmd.value is not None:
+    if ksmd.value and ksmd.value >= _SLEEP:
         parts.append(f"ksmd took {figure(ksmd.value, ksmd.unit)} of a core")
     for cost, words in ((decompressed, "were decompressed"), (swapped, "read from swap")):
-        if cost.value is not None:
-            parts.append(f"{cost.value:,.0f} pages a second {words}")
-    known = [part for part in parts if part]
-    return f"The price: {_list(known)}." if known else "The price was not measured."
+        if cost.value and cost.value >= 1:
+            parts.append(f"{count(cost.value)} pages a second {words}")
+    if said := [part for part in parts if part]:
+        return f"The price: {_list(said)}."
+    if ksmd.value is None and decompressed.value is None and swapped.value is None:
+        return "The price was not measured."
+    return "The price: ksmd slept, and no page had to be brought back."
 
 
 def _saved(line: Line) -> str:

@@ -115,6 +115,16 @@ def results(source: Source, vm: str) -> Mapping[str, Any]:
     return mapping(mapping(source.manifest.get("results")).get(vm))
 
 
+def work(source: Source, vm: str) -> tuple[float | None, float | None]:
+    """Operations that a VM's workload has done in all, and their p99, seconds."""
+    found = results(source, vm)
+    stats = mapping(found.get("stats"))
+    p99, p99_ns = number(found.get("p99")), number(stats.get("p99_ns"))
+    if p99 is None and p99_ns is not None:
+        p99 = p99_ns / 1e9
+    return number(found.get("operations", stats.get("operations"))), p99
+
+
 def lab_name(source: Source) -> str:
     """The lab's name."""
     known = source.manifest.get("lab") or source.manifest.get("name") or "unnamed lab"

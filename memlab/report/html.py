@@ -96,7 +96,7 @@ class _Page:
             "header",
             tag("b", facts.lab_name(source)),
             badge(standing.outcome),
-            tag("span", facts.text_of(source.manifest.get("began"))),
+            tag("span", (facts.text_of(source.manifest.get("began")) or "").replace("T", " ", 1)),
             tag("span", f"Linux {host['kernel']}") if "kernel" in host else None,
             tag(
                 "nav",

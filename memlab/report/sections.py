@@ -10,12 +10,14 @@ from memlab.record.columns import Entity
 from memlab.record.series import Event, Source
 from memlab.report import facts
 from memlab.report.markup import Child, Markup, join, tag
-from memlab.report.verdict import Verdict
+from memlab.report.verdict import NO_BASELINE, Verdict
 from memlab.report.window import LEDGER_BOUND, Figure
 from memlab.report.words import ABSENT, change, count, figure, mib
 from memlab.units import MIB, PAGE, format_duration, format_size
 
 _MOST_EVENTS: Final = 1000
+_LONGEST: Final = 240
+"""Characters of an event that are shown: a whole answer of a guest is in the recording."""
 
 
 def section(name: str, title: str, hint: str, *children: Child) -> Markup:
@@ -59,7 +61,11 @@ def expectations(source: Source) -> Markup | None:
     rows = [
         (
             badge(row.outcome),
-            join(row.text or row.name, tag("div", tag("code", row.that), class_="soft small")),
+            join(
+                row.name or row.text,
+                tag("div", row.text, class_="soft small") if row.name and row.text else None,
+                tag("div", tag("code", row.that), class_="soft small"),
+            ),
             row.measured or tag("span", ABSENT, class_="absent"),
             row.expected or "–",
             row.where or "–",
@@ -81,7 +87,8 @@ def work(verdict: Verdict) -> Markup:
     rows: list[tuple[Child, ...]] = []
     for value in verdict.performance:
         if value.against is None:
-            rows.append((value.label, shown(value), tag("span", value.why, class_="absent"), ""))
+            none = ABSENT if verdict.baseline or value.value is None else NO_BASELINE
+            rows.append((value.label, shown(value), tag("span", none, class_="absent"), ""))
         else:
             held = figure(value.against, value.unit)
             known = value.value is not None and value.against
@@ -151,7 +158,12 @@ def events(source: Source) -> Markup:
 
 def said(event: Event) -> str:
     """An event's data in one line."""
-    return ", ".join(f"{key} {_inline(value)}" for key, value in event.data.items())
+    parts = (
+        _inline(value) if key == event.kind else f"{key} {_inline(value)}"
+        for key, value in event.data.items()
+    )
+    whole = ", ".join(parts)
+    return whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]} …"
 
 
 def restored(source: Source) -> Markup:
@@ -177,6 +189,7 @@ def run_facts(source: Source) -> Markup:
     manifest = source.manifest
     standing = facts.standing(source)
     start, end = source.window
+    plan = facts.lines(manifest.get("plan"))
     rows: list[tuple[str, str | None]] = [
         ("began", facts.text_of(manifest.get("began"))),
         ("ended", standing.ended),
@@ -186,8 +199,9 @@ def run_facts(source: Source) -> Markup:
         *((f"version: {k}", v) for k, v in _flat(manifest.get("versions"))),
         *((f"policy: {k}", v) for k, v in _flat(manifest.get("policy"))),
         *((f"mechanism: {k}", v) for k, v in _flat(manifest.get("mechanisms"))),
+        *(("set out to change" if not i else "", row) for i, row in enumerate(plan)),
     ]
-    pairs = [join(tag("dt", key), tag("dd", value)) for key, value in rows if value is not None]
+    pairs = [join(tag("dt", key), tag("dd", value)) for key, value in rows if value]
     text = facts.text_of(manifest.get("source") or manifest.get("lab_file"))
     return section(
         "facts",
@@ -228,8 +242,9 @@ def vm_head(source: Source, vm: str) -> Markup:
         parts.append(tag("span", "configured ", tag("b", f"{mib(configured)} MiB")))
     for key in ("workload", "image", "content", "backend"):
         if known.get(key) is not None:
-            parts.append(tag("span", f"{key} ", tag("b", _inline(known[key]))))
-    operations, p99 = facts.number(result.get("operations")), facts.number(result.get("p99"))
+            name = facts.mapping(known[key]).get("name", known[key])
+            parts.append(tag("span", f"{key} ", tag("b", _inline(name)), title=_inline(known[key])))
+    operations, p99 = facts.work(source, vm)
     if operations is not None:
         parts.append(tag("span", tag("b", count(operations)), " operations"))
     if p99 is not None:

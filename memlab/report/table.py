@@ -12,7 +12,8 @@ from rich.text import Text
 from memlab.record.series import Source
 from memlab.report import facts
 from memlab.report.answer import answer, price, question
-from memlab.report.verdict import Line, Verdict, verdict
+from memlab.report.verdict import NO_BASELINE, Line, Verdict, verdict
+from memlab.report.waterfall import NO_SAMPLE, told
 from memlab.report.window import Figure
 from memlab.report.words import ABSENT, TITLES, change, figure, mib
 
@@ -33,7 +34,7 @@ def summary(source: Source, baseline: Source | None = None) -> RenderableType:
         Text(answer(found)),
         Text(price(found), style="dim"),
         Text(),
-        verdict_table(found),
+        verdict_table(found) if found.samples else Text(NO_SAMPLE, style="yellow"),
         Text(),
         *_work(found),
         *_expects(source),
@@ -73,16 +74,16 @@ def _costs(line: Line) -> Text:
     text = Text()
     if line.saved.value is None:
         text.append(line.saved.why, style="dim italic")
-    for cost in line.costs:
+    for cost in told(line.costs, but=line.saved.why):
         text.append("; " if text else "")
-        text.append_text(_said(cost))
+        text.append_text(Text(cost, "dim italic") if isinstance(cost, str) else _said(cost))
     return text
 
 
 def _said(cost: Figure) -> Text:
     text = Text(f"{cost.label} ")
     if cost.value is None:
-        return text.append(f"{ABSENT} ({cost.why})" if cost.why else ABSENT, style="dim italic")
+        return text.append(f"{ABSENT}: {cost.why}" if cost.why else ABSENT, style="dim italic")
     return text.append(figure(cost.value, cost.unit), style="bold")
 
 
@@ -100,8 +101,8 @@ def _work(found: Verdict) -> list[RenderableType]:
         if cost.value is not None and cost.against:
             word = change(cost.value, cost.against)
             text.append(f", {word} {figure(cost.against, cost.unit)} of the {found.baseline}")
-        elif cost.value is not None and cost.why:
-            text.append(f"  baseline {cost.why}", style="dim italic")
+        elif cost.value is not None and not found.baseline:
+            text.append(f"  baseline {NO_BASELINE}", style="dim italic")
         rows.append(text)
     rows += [_said(cost) for cost in (*found.pressure, *found.observer)]
     return rows
@@ -116,7 +117,9 @@ def _expects(source: Source) -> list[RenderableType]:
         table.add_column(head)
     for row in found:
         word = Text(row.outcome, style=_COLOURS.get(row.outcome, ""))
-        said = Text(row.text or row.name)
+        said = Text(row.name or row.text)
+        if row.text and row.name:
+            said.append(f"\n{row.text}", style="dim")
         table.add_row(word, said, Text(row.measured or ABSENT), Text(row.expected or "–"))
     return [Text(), table]
 

@@ -8,7 +8,7 @@ what is left over is the residual. A figure that the run does not have is None, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -19,7 +19,7 @@ from memlab.report import facts
 from memlab.report.window import LAB, VM, Figure, Window, integral
 from memlab.units import PAGE
 
-NO_BASELINE: Final = "not measured: no run without pressure to hold it against (--baseline RUN)"
+NO_BASELINE: Final = "not measured: give a run without pressure, --baseline RUN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,22 +211,19 @@ _COSTS: Final[dict[Mechanism, Callable[[Window], tuple[Figure, ...]]]] = {
 def _performance(window: Window, baseline: Source | None) -> tuple[str, tuple[Figure, ...]]:
     """Operations per second of the lab and the p99 of its slowest VM, beside the baseline's."""
     name, operations, p99 = _baseline(window.source, baseline)
-    why = "" if name else NO_BASELINE
+    done, slowest = window.mean(LAB, "operations"), window.slowest()
+    how = "largest of the VMs' p99, histograms of the window merged"
     return name, (
-        Figure(
-            "operations per second, all VMs",
-            window.mean(LAB, "operations"),
-            Unit.PER_SECOND,
-            "mean of lab.operations",
-            why,
-            operations,
+        replace(
+            window.figure("operations per second, all VMs", "operations", done, "mean"),
+            against=operations,
         ),
         Figure(
             "p99 latency, slowest VM",
-            window.slowest(),
+            slowest,
             Unit.SECONDS,
-            "largest of the VMs' p99, histograms of the window merged",
-            why,
+            how,
+            "" if slowest is not None else window.why(VM, "p99"),
             p99,
         ),
     )

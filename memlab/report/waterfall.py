@@ -10,11 +10,14 @@ from typing import Final
 
 from memlab.control.policy import Mechanism
 from memlab.report.markup import Child, Markup, join, tag
-from memlab.report.sections import shown
 from memlab.report.verdict import Line, Verdict
 from memlab.report.window import Figure
-from memlab.report.words import TITLES, figure, mib
+from memlab.report.words import ABSENT, TITLES, figure, mib
 
+NO_SAMPLE: Final = (
+    "No sample lies in the measured window: the run ended before it, or its VMs were never walked. "
+    "The charts show what was recorded."
+)
 _WIDTH: Final = 300.0
 _HEIGHT: Final = 20.0
 _PAINTS: Final = {
@@ -60,6 +63,8 @@ class Sum:
 
 def waterfall(verdict: Verdict) -> Markup:
     """The table: configured, less what each mechanism saved, is what was used."""
+    if not verdict.samples:
+        return tag("p", NO_SAMPLE, class_="none")
     configured, budget = verdict.configured.value or 0.0, verdict.budget.value
     total = Sum(max(configured, budget or 0.0, 1.0), budget, configured)
     never, overhead = verdict.never_touched, verdict.overhead
@@ -136,23 +141,39 @@ def _row(
     key = tag("i", class_=f"key {paint}") if paint else None
     said: Child = tag("span", note, class_="soft small") if note else None
     if costs and not off:
-        said = tag("ul", *(tag("li", *_cost(cost)) for cost in costs), class_="costs")
+        rows = ([value.why] if value.value is None else []) + told(costs, but=value.why)
+        said = tag("ul", *(tag("li", *_cost(row)) for row in rows), class_="costs")
+    elif value.value is None and not off:
+        said = tag("span", value.why, class_="absent")
     if off:
         said = tag("span", "switched off in the lab file", class_="absent")
     # The unit stands in the head of the column: a sum reads better as bare numbers.
-    number: Child = tag("b", mib(value.value), title=value.how) if value.value is not None else None
+    number = tag("span", ABSENT, class_="absent small")
+    if value.value is not None:
+        number = tag("b", mib(value.value), title=value.how)
     return tag(
         "tr",
         tag("td", sign, class_="sign"),
         tag("td", join(key, name), class_="name"),
-        tag("td", number or shown(value), class_="n"),
+        tag("td", number, class_="n"),
         tag("td", bar, class_="bar"),
         tag("td", said),
         class_=kind,
     )
 
 
-def _cost(cost: Figure) -> tuple[Child, ...]:
-    if cost.value is None:
-        return (f"{cost.label} ", tag("span", f"not measured: {cost.why}", class_="absent"))
+def told(costs: tuple[Figure, ...], *, but: str = "") -> list[str | Figure]:
+    """The costs that are known, then a text for each reason why others are not; the reason `but`
+    stands elsewhere already."""
+    reasons: dict[str, list[str]] = {}
+    for cost in costs:
+        if cost.value is None and cost.why != but:
+            reasons.setdefault(cost.why, []).append(cost.label)
+    known: list[str | Figure] = [cost for cost in costs if cost.value is not None]
+    return [*known, *(f"{', '.join(names)}: {why}" for why, names in reasons.items())]
+
+
+def _cost(cost: str | Figure) -> tuple[Child, ...]:
+    if isinstance(cost, str):
+        return (tag("span", cost, class_="absent"),)
     return (f"{cost.label} ", tag("b", figure(cost.value, cost.unit), title=cost.how))

@@ -181,6 +181,30 @@ def test_an_empty_or_broken_manifest_is_no_error() -> None:
     assert "unnamed lab" in page(FakeRun(names=("a",), manifest=broken))
 
 
+def test_a_run_that_died_early_has_charts_and_no_sum() -> None:
+    text = page(replace(squeeze(), length=10.0))
+    assert "No sample lies in the measured window" in text
+    assert "Σ configured" not in text
+    assert text.count('class="still"') > 20
+
+
+def test_a_session_writes_results_as_the_agent_gave_them() -> None:
+    run = squeeze()
+    told = {"stats": {"operations": 222304, "p99_ns": 1792}, "verify": {"checked": 7, "bad": 1}}
+    vms = [{"name": "web-1", "workload": {"name": "keyvalue", "size": 104857600}}]
+    run.manifest = {**run.manifest, "results": {"web-1": told}, "vms": vms}
+    words = Reader(page(run)).words
+    assert "workload keyvalue222\u202f304 operationsp99 1.8 µsverify: 1 bad of 7 pages" in words
+
+
+def test_a_long_event_is_cut() -> None:
+    run = squeeze()
+    run.happened = (Event(1.0, "mark", "", {"mark": "batch starts", "answer": "x" * 5000}),)
+    text = page(run)
+    assert "batch starts, answer x" in text
+    assert "x" * 300 not in text
+
+
 def test_what_was_not_measured_says_so() -> None:
     run = squeeze()
     for vm in run.names:

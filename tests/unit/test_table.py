@@ -30,7 +30,10 @@ def test_saved_and_cost_stand_beside_each_other() -> None:
 
 def test_expectations_host_and_verdict_are_told() -> None:
     text = printed(squeeze())
-    assert "failed   the swap device holds at least 64 MiB" in text
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("failed   swap holds"))
+    assert "39.6 MiB" in lines[at]
+    assert lines[at + 1].strip() == "the swap device holds at least 64 MiB"
     assert "Host restored: yes, 2 changes given back" in text
     assert "Verdict: failed" in text
 
@@ -56,6 +59,12 @@ def test_absent_is_said_with_its_reason() -> None:
     row = next(line for line in printed(run, width=200).splitlines() if "Compression" in line)
     assert "not measured" in row
     assert " 0.0" not in row
+
+
+def test_a_run_that_died_early_says_so_once() -> None:
+    text = printed(replace(squeeze(), length=10.0))
+    assert text.count("No sample lies in the measured window") == 1
+    assert "Σ configured" not in text
 
 
 def test_recorded_text_is_neither_markup_nor_control() -> None:

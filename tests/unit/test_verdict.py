@@ -106,7 +106,7 @@ def test_the_lab_files_word_for_sharing_is_understood() -> None:
 def test_without_a_baseline_the_work_is_not_held_against_anything() -> None:
     found = verdict(squeeze())
     assert found.baseline == ""
-    assert all(row.against is None and "--baseline" in row.why for row in found.performance)
+    assert all(row.against is None and row.value for row in found.performance)
     assert "baseline" not in price(found)
 
 
@@ -134,6 +134,7 @@ def test_a_run_that_died_before_its_window_says_so() -> None:
     assert found.used.value is None
     assert found.used.why == "no sample of it in the measured window"
     assert "nothing can be said" in answer(found)
+    assert {row.why for row in found.performance} == {"no sample of it in the measured window"}
 
 
 def test_an_empty_recording_is_no_error() -> None:
@@ -146,7 +147,14 @@ def test_an_empty_recording_is_no_error() -> None:
 def test_the_question_names_both_sizes() -> None:
     assert question(verdict(squeeze())) == "How did 768 MiB of VMs fit into 384 MiB?"
     roomy = verdict(squeeze(budget=1024))
-    assert question(roomy) == "How was 1024 MiB used by 768 MiB of VMs?"
+    assert question(roomy) == "How much of 1024 MiB did 768 MiB of VMs use?"
+
+
+def test_a_price_of_nothing_is_said_so() -> None:
+    run = squeeze()
+    for name in ("ksmd_cpu", "decompressed", "swap_in"):
+        run.put(LAB, **{name: steady(0.0)})
+    assert price(verdict(run)) == "The price: ksmd slept, and no page had to be brought back."
 
 
 def test_cache_counts_as_dropped_only_while_the_balloon_grows() -> None:
