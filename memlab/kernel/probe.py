@@ -67,7 +67,7 @@ def probe(
         probe_thp(roots),
         probe_psi(roots),
         probe_delays(roots, root=root),
-        probe_pagemap_scan(),
+        probe_pagemap_scan(root=root),
         probe_frame_numbers(root=root),
         probe_pageout(root=root),
         probe_kvm(kvm),
@@ -100,7 +100,9 @@ def _merge(owner: Owner, roots: Roots) -> Finding:
                 with suppress(KernelError):  # an advisor owns it
                     owner.journal.turn(roots.ksm / name, value)
             owner.journal.turn(roots.ksm / "run", "1")
-            seconds = _wait_until_merged(roots)
+            seconds = _wait_until_merged(roots, at_least=_MERGE_PAGES // 2)
+        # ksmd forgets unmapped pages at its next pass; this process lives on, so wait for that.
+        _wait_until_merged(roots, at_most=0)
     except (KernelError, OSError) as error:
         return Finding(Feature.KSM, False, how, str(error), "see the finding above", affects)
     if seconds is None:
@@ -109,12 +111,13 @@ def _merge(owner: Owner, roots: Roots) -> Finding:
     return Finding(Feature.KSM, True, how, f"merged after {seconds:.2f} s", "", affects)
 
 
-def _wait_until_merged(roots: Roots) -> float | None:
-    """Seconds until most of our pages are merged; None if that does not come."""
+def _wait_until_merged(
+    roots: Roots, *, at_least: int = 0, at_most: int = _MERGE_PAGES
+) -> float | None:
+    """Seconds until so many of our pages are merged; None if that does not come."""
     begin = time.monotonic()
     while time.monotonic() - begin < _MERGE_SECONDS:
-        merged = read_int(roots.proc / "self/ksm_merging_pages") or 0
-        if merged >= _MERGE_PAGES // 2:
+        if at_least <= (read_int(roots.proc / "self/ksm_merging_pages") or 0) <= at_most:
             return time.monotonic() - begin
         time.sleep(0.01)
     return None

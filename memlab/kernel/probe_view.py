@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import struct
@@ -11,7 +12,7 @@ from pathlib import Path
 from memlab.errors import HostError
 from memlab.kernel import psi, taskstats
 from memlab.kernel.files import Roots
-from memlab.kernel.finding import AS_ROOT, Feature, Finding, tried
+from memlab.kernel.finding import Feature, Finding, tried
 from memlab.kernel.madvise import pageout
 from memlab.kernel.pagemap_scan import Category, Scanner, Unsupported
 from memlab.kernel.taskstats import Taskstats
@@ -62,7 +63,7 @@ def probe_delays(roots: Roots, *, root: bool) -> Finding:
     )
 
 
-def probe_pagemap_scan() -> Finding:
+def probe_pagemap_scan(*, root: bool) -> Finding:
     """Whether the kernel can list runs of pages by state, counted on pages of our own."""
     how = f"touched {_TOUCHED} of {_PAGES} pages and let the kernel find them"
 
@@ -82,6 +83,7 @@ def probe_pagemap_scan() -> Finding:
         work,
         repair="none needed: memlab reads pagemap instead, at 2 to 3 times the cost",
         affects=("cheap deep samples",),
+        root=root,
     )
 
 
@@ -89,16 +91,17 @@ def probe_frame_numbers(*, root: bool) -> Finding:
     """Whether pagemap shows frame numbers, which unique frames are counted by."""
     how = "read the frame number of a page of its own"
     affects = ("machine memory of shared pages, counted frame by frame",)
-    with _Pages() as pages, Path("/proc/self/pagemap").open("rb", buffering=0) as file:
-        file.seek(pages.start // PAGE * 8)
-        (entry,) = struct.unpack("=Q", file.read(8))
-    if entry & _FRAME:
-        return Finding(Feature.FRAME_NUMBERS, True, how, "they are shown", "", affects)
-    if not root:
-        return Finding(Feature.FRAME_NUMBERS, None, how, "only root can find out", AS_ROOT, affects)
+
+    def work() -> str:
+        with _Pages() as pages, Path("/proc/self/pagemap").open("rb", buffering=0) as file:
+            file.seek(pages.start // PAGE * 8)
+            (entry,) = struct.unpack("=Q", file.read(8))
+        if not entry & _FRAME:
+            raise PermissionError(errno.EPERM, "they read as 0: CAP_SYS_ADMIN is missing")
+        return "they are shown"
+
     repair = "start the container with CAP_SYS_ADMIN (docker run --privileged)"
-    reason = "they read as 0: CAP_SYS_ADMIN is missing"
-    return Finding(Feature.FRAME_NUMBERS, False, how, reason, repair, affects)
+    return tried(Feature.FRAME_NUMBERS, how, work, repair=repair, affects=affects, root=root)
 
 
 def probe_pageout(*, root: bool) -> Finding:
