@@ -155,7 +155,10 @@ class Mechanisms(Spec):
 class PolicySettings(Spec):
     """Who decides which VM gives memory up, and by which mechanism."""
 
-    name: Name = Field(default="static", description="none, static (the timeline alone) or ladder.")
+    name: Name = Field(
+        default="static",
+        description="none (nothing is done), static (the timeline alone) or ladder.",
+    )
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=1.0, description="Time between two decisions."
     )

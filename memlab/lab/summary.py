@@ -47,11 +47,11 @@ def _notes(lab: Lab, swap: int) -> list[str]:
         notes.append(f"admission: {sums}; the host needs the budget and 512 MiB available")
     mechanisms = lab.mechanisms
     if mechanisms.compression.enabled and not mechanisms.swap.enabled:
-        notes.append(
-            "swap is off: compression keeps its slots of the swap area, and what it does not take"
-            " is written there all the same"
-        )
-    if lab.policy.name == "none" and mechanisms.balloon.enabled and not _uses_balloon(lab):
+        notes.append("swap is off, and compression with it: zswap needs the slots of a swap area")
+    if mechanisms.tps.enabled and lab.policy.name == "none":
+        notes.append("the policy none shares no pages; static does")
+    by_hand = lab.policy.name in ("none", "static")
+    if by_hand and mechanisms.balloon.enabled and not _uses_balloon(lab):
         notes.append("the balloon is on, and neither a policy nor the timeline moves it")
     if any(vm.user == "root" and vm.command for vm in lab.vms):
         notes.append("runs commands of the lab file as root")

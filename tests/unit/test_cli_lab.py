@@ -82,6 +82,11 @@ def test_what_is_fine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "will not be admitted without --i-know" in out
 
 
+def test_swap_off_says_what_else_that_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "quickstart", "--set", "mechanisms.swap=off"]) == 0
+    assert "swap is off, and compression with it" in capsys.readouterr().out
+
+
 def test_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
