@@ -18,7 +18,7 @@ def figures(source: Source, baseline: Source | None = None) -> dict[str, Any]:
     """Everything that the verdict says. Bytes, seconds, fractions of one, per second."""
     found = verdict(source, baseline)
     sums = (found.configured, found.budget, found.used, found.peak, found.never_touched)
-    rest = (found.overhead, found.held_against, found.residual)
+    rest = (found.overhead, found.swap_cache, found.held_against, found.residual)
     return {
         "schema_version": SCHEMA_VERSION,
         "lab": facts.lab_name(source),

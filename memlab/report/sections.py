@@ -78,7 +78,7 @@ def expectations(source: Source) -> Markup | None:
         "expectations",
         f"Expectations: {passed} of {len(found)} passed",
         "What the lab file said would happen, held against what was measured.",
-        table(heads, rows, numbers=3),
+        table(heads, rows, numbers=1),
     )
 
 
@@ -247,7 +247,7 @@ def vm_head(source: Source, vm: str) -> Markup:
     operations, p99 = facts.work(source, vm)
     if operations is not None:
         parts.append(tag("span", tag("b", count(operations)), " operations"))
-    if p99 is not None:
+    if p99 is not None and operations:
         parts.append(tag("span", "p99 ", tag("b", format_duration(p99))))
     check = facts.mapping(result.get("verify"))
     if (bad := facts.number(check.get("bad"))) is not None:

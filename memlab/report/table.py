@@ -55,7 +55,8 @@ def verdict_table(found: Verdict) -> Table:
     for line in found.lines:
         table.add_row("−", TITLES[line.mechanism], _mib(line.saved), _costs(line))
     table.add_row("−", "Never touched", _mib(found.never_touched), "")
-    table.add_row("+", "Overhead", _mib(found.overhead), "", end_section=True)
+    table.add_row("+", "Overhead", _mib(found.overhead), "")
+    table.add_row("+", "Swap cache", _mib(found.swap_cache), "", end_section=True)
     table.add_row("=", "Machine memory used", _mib(found.used), _within(found), style="bold")
     table.add_row("", "Residual", _mib(found.residual), "")
     return table

@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The whole answer. Savings + never touched − overhead = held against, up to the residual."""
+    """The whole answer. Savings + never touched − overhead − swap cache = held against + residual."""
 
     window: tuple[float, float]
     samples: int
@@ -45,6 +45,7 @@ class Verdict:
     lines: tuple[Line, ...]
     never_touched: Figure
     overhead: Figure
+    swap_cache: Figure
     held_against: Figure
     residual: Figure
     performance: tuple[Figure, ...]
@@ -62,10 +63,16 @@ def verdict(source: Source, baseline: Source | None = None) -> Verdict:
     never = window.figure(
         "never touched", "never_touched", window.at_deep("never_touched"), "Σ not backed − balloon"
     )
-    overhead = _overhead(window)
+    overhead = window.figure(
+        "overhead", "overhead", window.at_deep("overhead"), "the VMs' memory that no guest sees"
+    )
+    swap_cache = window.figure(
+        "swap cache", "swap_cache", window.at_deep("swap_cache"), "pages in a frame and in swap"
+    )
     against = minus(configured, used)
     saved = total([*(line.saved.value for line in lines), never.value])
-    residual = minus(minus(saved, overhead.value or 0.0), against)
+    own = (overhead.value or 0.0) + (swap_cache.value or 0.0)
+    residual = minus(minus(saved, own), against)
     name, performance = _performance(window, baseline)
     return Verdict(
         window=(window.start, window.end),
@@ -77,8 +84,11 @@ def verdict(source: Source, baseline: Source | None = None) -> Verdict:
         lines=lines,
         never_touched=never,
         overhead=overhead,
+        swap_cache=swap_cache,
         held_against=_sum("configured − machine memory used", against, "Σ configured − used"),
-        residual=_sum("residual", residual, "saved + never touched − overhead − held against"),
+        residual=_sum(
+            "residual", residual, "saved + never touched − overhead − swap cache − held against"
+        ),
         performance=performance,
         pressure=_pressure(window),
         observer=_observer(window),
@@ -99,14 +109,6 @@ def total(values: Sequence[float | None]) -> float | None:
 def minus(left: float | None, right: float | None) -> float | None:
     """The difference, None if either is absent."""
     return None if left is None or right is None else left - right
-
-
-def _overhead(window: Window) -> Figure:
-    """The VMs' own memory and unmapped swap cache: used, but no guest page."""
-    parts = [window.at_deep("overhead"), window.at_deep("swap_cache")]
-    known = [part for part in parts if part is not None]
-    value = sum(known) if known else None
-    return window.figure("overhead and swap cache", "overhead", value, "overhead + swap cache")
 
 
 _SAVED: Final = {

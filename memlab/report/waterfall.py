@@ -67,7 +67,7 @@ def waterfall(verdict: Verdict) -> Markup:
         return tag("p", NO_SAMPLE, class_="none")
     configured, budget = verdict.configured.value or 0.0, verdict.budget.value
     total = Sum(max(configured, budget or 0.0, 1.0), budget, configured)
-    never, overhead = verdict.never_touched, verdict.overhead
+    never, overhead, cache = verdict.never_touched, verdict.overhead, verdict.swap_cache
     rows = [
         _row("", "Σ configured", verdict.configured, bar=total.drawn(0, configured, "empty")),
         *(_line(line, total) for line in verdict.lines),
@@ -85,7 +85,15 @@ def waterfall(verdict: Verdict) -> Markup:
             overhead,
             paint="overhead",
             bar=total.bar(-(overhead.value or 0.0), "overhead"),
-            note="the VMs' own memory and swap cache",
+            note="the VMs' own memory, which no guest sees",
+        ),
+        _row(
+            "+",
+            "Swap cache",
+            cache,
+            paint="cache",
+            bar=total.bar(-(cache.value or 0.0), "cache"),
+            note="pages in a frame and in swap at once",
         ),
         _used(verdict, total),
         _row("", "Residual", verdict.residual, note=_residual_note(verdict)),

@@ -165,7 +165,7 @@ def test_without_scripts_the_stills_and_tables_are_there(browser: Tab, report: P
         found = browser.call("DOM.querySelectorAll", nodeId=root, selector=f"svg.still > {part}")
         assert len(found["nodeIds"]) >= least, part
     bars = browser.call("DOM.querySelectorAll", nodeId=root, selector=".verdict svg > line.budget")
-    assert len(bars["nodeIds"]) == 8
+    assert len(bars["nodeIds"]) == 9
     for still in (stills[0], stills[-1]):
         box = browser.call("DOM.getBoxModel", nodeId=still)["model"]
         assert box["width"] > 200
