@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memlab.errors import KernelError, VmError
+from memlab.errors import HostError, KernelError, VmError
 from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, Image, VmConfig
 from memlab.vm.child import Child, Identity, Places, nobody_else
@@ -196,6 +196,36 @@ def test_a_guest_disk_leaves_no_page_in_the_hosts_cache(group: Path, tmp_path: P
     finally:
         vm.stop(timeout=2)
         os.close(fd)
+
+
+def test_a_filled_disk_is_read_through_the_guests_cache(group: Path, tmp_path: Path) -> None:
+    size = 3 * MIB + 5 * PAGE
+    fd = open_guest_disk(tmp_path, size, name="disk", fill=True)
+    raw = (tmp_path / "disk").read_bytes()
+    assert len(raw) == size
+    assert len({raw[at : at + PAGE] for at in range(0, size, PAGE)}) == size // PAGE
+    config = guests.config(16 * MIB, image=SMALL, workload=guests.work("cache", size, zipf=0))
+    vm = ProcessVm(config, Places(group, join=(group,)), identity=nobody_else(), cache_fd=fd)
+    vm.start()
+    try:
+        vm.wait_ready(timeout=10)
+        guests.until(lambda: guests.stats(vm)["cache_pages"] == size // PAGE)
+        with Path(f"/proc/{vm.pid}/mem").open("rb", buffering=0) as memory:
+            memory.seek(vm.target.ram_start or 0)
+            ram = memory.read(config.memory)
+        seen = {ram[at : at + PAGE] for at in range(0, len(ram), PAGE)}
+        assert {raw[at : at + PAGE] for at in range(0, size, PAGE)} <= seen
+    finally:
+        vm.stop(timeout=2)
+        os.close(fd)
+
+
+def test_a_disk_that_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="no guest disk in"):
+        open_guest_disk(tmp_path / "missing", MIB)
+    with pytest.raises(HostError, match="no guest disk in"):
+        open_guest_disk(tmp_path, 1 << 60, name="huge")
+    assert list(tmp_path.iterdir()) == []
 
 
 def command_vm(group: Path, log: Path, *argv: str, mergeable: bool = False) -> CommandVm:
