@@ -34,7 +34,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The whole answer. Savings + never touched − overhead − swap cache = held against + residual."""
+    """The whole answer: savings + never touched − overhead − swap cache is what it is held
+    against, up to the residual."""
 
     window: tuple[float, float]
     samples: int
