@@ -2,7 +2,9 @@
 
     python -m benchmarks.sampler [--vms 100] [--hertz 10] [--seconds 20] [--busy]
 
-CPU time by the processes' own clocks, medians of the samples. Target: ≤ 3.5 % of one core.
+CPU time by the process's own clock, medians of the samples. Target: ≤ 3.5 % of one core for the
+fast and medium tiers; the deep tier has a budget of its own (5 %), --no-deep leaves it out. Other
+work on the machine makes caches cold: the line of the loop tells how slow it is just now.
 """
 
 from __future__ import annotations
@@ -30,6 +32,14 @@ def configs(count: int, *, busy: bool) -> list[VmConfig]:
     ]
 
 
+def loop() -> float:
+    """CPU milliseconds of a fixed piece of work: this machine's speed now."""
+    began, total = time.thread_time_ns(), 0
+    for number in range(1_000_000):
+        total += number
+    return (time.thread_time_ns() - began) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vms", type=int, default=100)
@@ -38,6 +48,7 @@ def main() -> None:
     parser.add_argument("--busy", action="store_true", help="100 operations a second in each VM")
     parser.add_argument("--no-deep", action="store_true", help="leave the page tables alone")
     args = parser.parse_args()
+    print(f"a loop of a million additions: {loop():.0f} ms")
     periods = Periods(1 / args.hertz, 1.0, 1e6 if args.no_deep else 1.0)
     with (
         tempfile.TemporaryDirectory() as directory,

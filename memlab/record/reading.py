@@ -52,7 +52,7 @@ def cpu_ns(pid: int | None) -> int | None:
 def number(file: KeptFile) -> int | None:
     """The one number of a file; None if it is absent or says `max`."""
     raw = file.read()
-    return int(raw) if raw and raw[:1].isdigit() else None
+    return None if raw is None or raw == b"max\n" else int(raw)
 
 
 class HostReader:

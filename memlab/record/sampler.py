@@ -8,6 +8,7 @@ is gone. `record.observer` is the main process's side.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -16,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final, TypeVar
@@ -150,7 +150,7 @@ class Sampler:
         before = self._lab.levels()["usage"]
         for name, reader in list(self._vms.items()):
             if self._vms.get(name) is reader:
-                walk = self._read(name, partial(reader.deep, self.clock))
+                walk = self._read(name, reader, lambda each: each.deep(self.clock))
                 walks += [] if walk is None else [walk]
             yield
         if not walks:
@@ -173,17 +173,20 @@ class Sampler:
         )  # fmt: skip
 
     def _each(self, read: Callable[[VmReader], _Read | None]) -> list[tuple[str, _Read]]:
+        """What `read` gives for each VM that has not ended."""
         rows = []
         for name, reader in self._vms.items():
-            row = self._read(name, partial(read, reader))
+            row = self._read(name, reader, read)
             if row is not None:
                 rows.append((name, row))
         return rows
 
-    def _read(self, name: str, read: Callable[[], _Read | None]) -> _Read | None:
+    def _read(
+        self, name: str, reader: VmReader, read: Callable[[VmReader], _Read | None]
+    ) -> _Read | None:
         """One VM's part; a file that cannot be read costs this VM's row, and is told once."""
         try:
-            return read()
+            return read(reader)
         except KernelError as error:
             if name not in self._failed:
                 self._failed.add(name)
@@ -280,6 +283,8 @@ def checkpoint_regularly(path: Path, ended: Event) -> None:
 
 def prepare_process() -> None:
     """As many files as allowed, before others on the CPU, deaf to the terminal's interrupt."""
+    gc.freeze()  # what is imported stays; a sample's rows make no cycles worth looking for
+    gc.set_threshold(50_000)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

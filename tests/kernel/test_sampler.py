@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -95,8 +96,8 @@ def test_what_is_recorded_is_what_other_witnesses_say(lab: Lab, path: Path) -> N
         operations = run.series(Entity.VM, "operations", "busy").known
         assert operations and min(operations) > 0
         assert run.series(Entity.VM, "operations", "idle").values[-1] == 0
-        median = run.latest(Entity.VM, "p50", "busy")
-        assert median is not None and 1e-8 < median < 1e-3
+        typical = run.latest(Entity.VM, "p50", "busy")
+        assert typical is not None and 1e-8 < typical < 1e-3
         consumed = run.latest(Entity.LAB, "consumed")
         usage = target.memory_group / "memory.usage_in_bytes"
         if usage.exists():
@@ -135,9 +136,10 @@ def test_samples_keep_the_timetable_and_every_cost_is_recorded(lab: Lab, path: P
         rows = run.recording.rows(
             "SELECT began, ended, cpu_us, missed FROM sample WHERE tier = 'fast' ORDER BY id"
         )
-        phases = [(began - rows[0][0]) % 50_000 for began, *_ in rows]
-        late = sorted(min(phase, 50_000 - phase) for phase in phases)[len(phases) // 2]
-        assert late < 10_000, "deadlines drift"
+        phases = [began % 50_000 for began, *_ in rows]
+        # One sample may be late; that most stand at one phase is what absolute deadlines mean.
+        off = [median(distance(phase, one, 50_000) for phase in phases) for one in phases]
+        assert min(off) < 5_000, "deadlines drift"
         served = len(rows) + sum(missed for *_, missed in rows)
         assert served == pytest.approx(seconds / 0.05, abs=6)
         assert all(began <= ended for began, ended, *_ in rows)
@@ -145,6 +147,12 @@ def test_samples_keep_the_timetable_and_every_cost_is_recorded(lab: Lab, path: P
         assert 0.3 * spent < recorded < 2 * spent + 50_000
         share = run.series(Entity.LAB, "observer_cpu").known
         assert share and 0 < sum(share) / len(share) < 0.5
+
+
+def distance(one: int, other: int, around: int) -> int:
+    """How far two phases of a period are apart."""
+    apart = abs(one - other)
+    return min(apart, around - apart)
 
 
 def test_a_vm_that_ends_costs_its_row_and_nothing_else(path: Path) -> None:
