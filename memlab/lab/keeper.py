@@ -1,28 +1,39 @@
 """The keeper: a thread that keeps the lab within its budget and alive.
 
-Two duties of kernel-notes §3, both measured, both of cgroup v1:
+Two duties of kernel-notes §3, both of cgroup v1:
 
-- Reclaim there decides by memcg statistics that are stale until somebody reads `memory.stat`: a
-  squeezed VM is OOM-killed within milliseconds, with swap free (4 of 4 runs; read at 1 Hz 4 of 5,
-  2 Hz 2 of 5, ≥ 4 Hz none of 14). So the lab's and each VM's is read at 10 Hz, in every lab alike.
+- Reclaim there decides by memcg statistics that are stale until somebody reads `memory.stat`: a VM
+  that allocates is OOM-killed within milliseconds, with swap free, zswap on or off. A guest that
+  filled 240 MiB at 1 GiB/s in a limit of 96 was killed in 6 of 6 runs without reading, 6 of 6 at
+  10 Hz, 1 of 6 at 50 Hz, none of 6 at 500 Hz. So while the lab is at its limit the lab's and each
+  VM's is read 500 times a second, by a thread with real-time priority where that is allowed, and
+  20 times a second while there is room; in every lab alike.
 - The compressed pool is charged to nobody and has no cap of a lab's size. So its size is looked at
   50 times a second, and zswap takes no new pages while it is at the cap.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
+from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.files import HOST, KeptFile, Roots
 from memlab.kernel.zswap import PoolGate, read_pool
+from memlab.units import MIB
 
-POOL_PERIOD: Final = 0.02
-STAT_PERIOD: Final = 0.1
+PRESSED: Final = 0.002
+"""Between two looks while the lab is at its limit, seconds."""
+AT_EASE: Final = 0.02
+STAT_PERIOD: Final = 0.05
+"""Between two readings of memory.stat while there is room."""
+MARGIN: Final = 24 * MIB
+"""The lab is at its limit when it is nearer to it than a VM can allocate in `AT_EASE`."""
 
 
 class Keeper:
@@ -30,6 +41,7 @@ class Keeper:
 
     def __init__(
         self,
+        group: MemoryGroup,
         gate: PoolGate | None,
         *,
         roots: Roots = HOST,
@@ -37,8 +49,12 @@ class Keeper:
     ) -> None:
         self._gate = gate
         self._say = say
+        self._usage = KeptFile(group.files.usage)
+        self._limit = KeptFile(group.path / "memory.limit_in_bytes")
         self._meminfo = KeptFile(roots.proc / "meminfo")
-        self._stats: dict[Path, KeptFile] = {}
+        # Somebody else's compressed pages, if zswap was on before: they are not the lab's.
+        self._foreign = self._pool() or 0
+        self._stats: dict[Path, KeptFile] = {group.files.stat: KeptFile(group.files.stat)}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -81,26 +97,43 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        with self._lock:
-            for kept in self._stats.values():
-                kept.close()
-            self._stats.clear()
-        self._meminfo.close()
+        for kept in (*self._stats.values(), self._meminfo, self._usage, self._limit):
+            kept.close()
+        self._stats.clear()
 
     def _run(self) -> None:
-        next_stat = 0.0
-        while not self._stop.wait(POOL_PERIOD if self._gate else STAT_PERIOD):
+        _hurry()
+        pause, pool_due, stat_due = AT_EASE, 0.0, 0.0
+        while not self._stop.wait(pause):
             with self._lock:
-                self._keep_pool()
-                if time.monotonic() >= next_stat:
-                    next_stat = time.monotonic() + STAT_PERIOD
+                now = time.monotonic()
+                pressed = self._is_pressed()
+                pause = PRESSED if pressed else AT_EASE
+                if now >= pool_due:
+                    pool_due = now + AT_EASE
+                    self._keep_pool()
+                if pressed or now >= stat_due:
+                    stat_due = now + STAT_PERIOD
                     for kept in self._stats.values():
                         kept.read()
 
-    def _keep_pool(self) -> None:
-        raw = self._meminfo.read() if self._gate else None
+    def _is_pressed(self) -> bool:
+        usage, limit = self._usage.read(), self._limit.read()
+        return usage is not None and limit is not None and int(limit) - int(usage) < MARGIN
+
+    def _pool(self) -> int | None:
+        raw = self._meminfo.read()
         pool = read_pool(raw) if raw else None
-        if self._gate is None or pool is None:
+        return None if pool is None else pool.pool_bytes
+
+    def _keep_pool(self) -> None:
+        if self._gate is None or (size := self._pool()) is None:
             return
-        if self._gate.tick(pool.pool_bytes):
+        if self._gate.tick(size - self._foreign):
             self._say("pool-closed" if self._gate.closed else "pool-open")
+
+
+def _hurry() -> None:
+    """Run before the VMs, whose fault it is that this thread has something to do."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

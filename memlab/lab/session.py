@@ -130,9 +130,8 @@ class Session:
         """From the first VM to the last."""
         with ExitStack() as stack:
             keeper = stack.enter_context(
-                Keeper(stage.gate, roots=self._roots, say=self._said.append)
+                Keeper(stage.group, stage.gate, roots=self._roots, say=self._said.append)
             )
-            keeper.watch(stage.group.files.stat)
             observer = self._observer(owner, stage)
             stack.callback(observer.stop)
             fleet = Fleet(self.lab, stage, owner.journal, self.directory, self.prepared.invoker)
