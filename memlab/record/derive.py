@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from memlab.record.columns import COLUMNS, Entity
-from memlab.record.formulas import FORMULAS, quantile
+from memlab.record.formulas import FORMULAS
 from memlab.record.raw import Moment, Raw
 from memlab.record.series import Choice, Event, Series
 from memlab.record.store import Recording, find_run
+from memlab.record.terms import quantile
 
 
 class Derived:

@@ -7,111 +7,36 @@ seconds or a rate; None where something that it needs is absent. `docs/measuring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from memlab.guest.wire import bucket_bounds
 from memlab.record.columns import Entity
 from memlab.record.ledger import (
     GuestBalance,
     HostBalance,
     LabBalance,
     machine_used,
+    swap_slots,
     total,
     unmapped_swap_cache,
 )
 from memlab.record.raw import Moment
+from memlab.record.terms import (
+    MICRO,
+    NANO,
+    Formula,
+    add,
+    either,
+    known_sum,
+    level,
+    over_vms,
+    pages,
+    quantile,
+    rate,
+)
 from memlab.units import PAGE
 
-Formula = Callable[[Moment], float | None]
-
-_MICRO: Final = 1e-6
-_NANO: Final = 1e-9
 _CLOCK: Final = "vm_fast.guest_published_ns"
-
-
-def level(name: str, scale: float = 1) -> Formula:
-    """A raw column as it was read."""
-
-    def formula(moment: Moment) -> float | None:
-        value = moment.now(name)
-        return None if value is None else value * scale
-
-    return formula
-
-
-def pages(name: str) -> Formula:
-    """A raw column of pages, in bytes."""
-    return level(name, PAGE)
-
-
-def rate(name: str, scale: float = 1, *, clock: str = "") -> Formula:
-    """Growth of a cumulative raw column per second since the sample before.
-
-    `clock` is the column with the time in ns at which the counter was published, if it has one;
-    a guest that published nothing meanwhile did nothing that shows. A counter that went backwards
-    (its VM was started anew) has no rate.
-    """
-
-    def formula(moment: Moment) -> float | None:
-        now, before = moment.now(name), moment.before(name)
-        seconds = (growth(moment, clock, _NANO) if clock else None) or moment.seconds
-        if now is None or before is None or not seconds or now < before:
-            return None
-        return (now - before) * scale / seconds
-
-    return formula
-
-
-def growth(moment: Moment, name: str, scale: float = 1) -> float | None:
-    """How much a raw column grew since the sample before."""
-    now, before = moment.now(name), moment.before(name)
-    return None if now is None or before is None else (now - before) * scale
-
-
-def either(first: Formula, second: Formula) -> Formula:
-    """The first formula; the second where that is absent."""
-
-    def formula(moment: Moment) -> float | None:
-        value = first(moment)
-        return second(moment) if value is None else value
-
-    return formula
-
-
-def add(*formulas: Formula) -> Formula:
-    """The sum; absent if any part is."""
-
-    def formula(moment: Moment) -> float | None:
-        return _sum([part(moment) for part in formulas], strict=True)
-
-    return formula
-
-
-def over_vms(table: str, part: Formula, *, strict: bool) -> Formula:
-    """The sum over the VMs of a sample; `strict`: absent if one VM's part is."""
-
-    def formula(moment: Moment) -> float | None:
-        return _sum([part(vm) for vm in moment.each(table)], strict=strict)
-
-    return formula
-
-
-def _sum(values: Iterable[float | None], *, strict: bool) -> float | None:
-    values = list(values)
-    known = [value for value in values if value is not None]
-    return None if not known or (strict and len(known) < len(values)) else sum(known)
-
-
-def quantile(added: Mapping[int, int], part: float) -> float | None:
-    """The latency below which `part` of the operations stayed, seconds; linear in its bucket."""
-    rest = part * sum(added.values())
-    for bucket in sorted(added):
-        if rest <= added[bucket]:
-            first, after = bucket_bounds(bucket)
-            return (first + (after - first) * rest / added[bucket]) * _NANO
-        rest -= added[bucket]
-    return None
 
 
 def _latency(part: float) -> Formula:
@@ -138,7 +63,7 @@ def _guest_balance(moment: Moment, *moments: str) -> GuestBalance | None:
     columns = []
     for name in ("used", "cache", "free", "ballooned", "reserved"):
         parts = [moment.now(f"vm_deep.{when}_{name}_pages") for when in moments]
-        value = _sum(parts, strict=True)
+        value = known_sum(parts, strict=True)
         if value is None:
             return None
         columns.append(value * PAGE / len(moments))
@@ -215,12 +140,12 @@ VM: Final[dict[str, Formula]] = {
     "compressed": level("vm_medium.zswapped"),
     "pool": level("vm_medium.zswap"),
     "swapped": level("vm_medium.swap"),
-    "stall_some": rate("vm_medium.stall_some_us", _MICRO),
-    "stall_full": rate("vm_medium.stall_full_us", _MICRO),
-    "delay_swapin": rate("vm_medium.swapin_delay_ns", _NANO),
-    "delay_thrashing": rate("vm_medium.thrashing_delay_ns", _NANO),
-    "delay_copy": rate("vm_medium.copy_delay_ns", _NANO),
-    "delay_reclaim": rate("vm_medium.reclaim_delay_ns", _NANO),
+    "stall_some": rate("vm_medium.stall_some_us", MICRO),
+    "stall_full": rate("vm_medium.stall_full_us", MICRO),
+    "delay_swapin": rate("vm_medium.swapin_delay_ns", NANO),
+    "delay_thrashing": rate("vm_medium.thrashing_delay_ns", NANO),
+    "delay_copy": rate("vm_medium.copy_delay_ns", NANO),
+    "delay_reclaim": rate("vm_medium.reclaim_delay_ns", NANO),
     "residual_guest": _residual_guest,
     "residual_host": _residual_host,
     "frames_differ": pages("vm_deep.frames_differ"),
@@ -260,13 +185,21 @@ def _balance(moment: Moment) -> LabBalance | None:
     if not vms or len(balances) < len(vms) or unique is None:
         return None
     charged = moment.now("lab_deep.zswap") is not None
+    pages = total(balances)
+    cache = _unmapped(moment, "lab_deep")
     return LabBalance(
-        pages=total(balances),
+        pages=pages,
         unique_frames=unique * PAGE,
+        unique_slots=swap_slots(
+            pages.out,
+            used=moment.now("lab_deep.swap_used"),
+            swapcached=moment.now("lab_deep.swapcached"),
+            unmapped=cache,
+        ),
         consumed=_mean(moment.now("lab_deep.usage_before"), moment.now("lab_deep.usage_after")),
         overhead=_lab_overhead(moment),
-        swap_cache=_unmapped(moment),
-        balloon_backed=_sum(map(_BACKED_AT_WALK, vms), strict=False),
+        swap_cache=cache,
+        balloon_backed=known_sum(map(_BACKED_AT_WALK, vms), strict=False),
         pool=moment.now("lab_deep.zswap" if charged else "lab_deep.host_zswap"),
         compressed=moment.now("lab_deep.zswapped" if charged else "lab_deep.host_zswapped"),
         pool_charged=charged,
@@ -278,18 +211,18 @@ def _mean(one: float | None, other: float | None) -> float | None:
 
 
 def _lab_overhead(moment: Moment) -> float | None:
-    own = _sum(map(_own_anonymous, moment.each("vm_deep")), strict=True)
+    own = known_sum(map(_own_anonymous, moment.each("vm_deep")), strict=True)
     files, kernel = moment.now("lab_deep.file"), moment.now("lab_deep.kernel")
     return None if own is None or files is None else own + files + (kernel or 0)
 
 
-def _unmapped(moment: Moment) -> float | None:
+def _unmapped(moment: Moment, table: str) -> float | None:
     return unmapped_swap_cache(
-        active_anon=moment.now("lab_deep.active_anon"),
-        inactive_anon=moment.now("lab_deep.inactive_anon"),
-        anon=moment.now("lab_deep.anon"),
-        shmem=moment.now("lab_deep.shmem"),
-        swapcached=moment.now("lab_deep.swapcached"),
+        active_anon=moment.now(f"{table}.active_anon"),
+        inactive_anon=moment.now(f"{table}.inactive_anon"),
+        anon=moment.now(f"{table}.anon"),
+        shmem=moment.now(f"{table}.shmem"),
+        swapcached=moment.now(f"{table}.swapcached"),
     )
 
 
@@ -324,9 +257,10 @@ LAB: Final[dict[str, Formula]] = {
     "ballooned": over_vms("vm_fast", _BALLOONED, strict=False),
     **{name: over_vms("vm_deep", part, strict=True) for name, part in _CLASSES.items()},
     "unique_frames": pages("lab_deep.unique_frames"),
+    "unique_slots": _ledger(lambda balance: balance.unique_slots),
     "ghost": over_vms("vm_deep", _ghost, strict=False),
     "overhead": _lab_overhead,
-    "swap_cache": level("lab_medium.swapcached"),
+    "swap_cache": lambda moment: _unmapped(moment, "lab_medium"),
     "saved_sharing": _ledger(lambda balance: balance.saved_sharing),
     "saved_balloon": _ledger(lambda balance: balance.saved_balloon),
     "saved_compression": _ledger(lambda balance: balance.saved_compression),
@@ -335,17 +269,17 @@ LAB: Final[dict[str, Formula]] = {
     "accounted": _ledger(lambda balance: balance.accounted),
     "residual": _ledger(lambda balance: balance.residual),
     "operations": over_vms("vm_fast", _OPERATIONS, strict=False),
-    "ksmd_cpu": rate("host_fast.ksmd_cpu_ns", _NANO),
+    "ksmd_cpu": rate("host_fast.ksmd_cpu_ns", NANO),
     "observer_cpu": add(
-        rate("lab_fast.sampler_cpu_ns", _NANO), rate("lab_fast.main_cpu_ns", _NANO),
-        either(rate("lab_fast.guard_cpu_ns", _NANO), lambda _: 0.0),
+        rate("lab_fast.sampler_cpu_ns", NANO), rate("lab_fast.main_cpu_ns", NANO),
+        either(rate("lab_fast.guard_cpu_ns", NANO), lambda _: 0.0),
     ),
     "swap_in": rate("host_fast.pswpin", PAGE),
     "swap_out": rate("host_fast.pswpout", PAGE),
     "decompressed": rate("host_fast.zswpin", PAGE),
     "copied": rate("host_fast.cow_ksm", PAGE),
-    "stall_some": rate("lab_fast.stall_some_us", _MICRO),
-    "stall_full": rate("lab_fast.stall_full_us", _MICRO),
+    "stall_some": rate("lab_fast.stall_some_us", MICRO),
+    "stall_full": rate("lab_fast.stall_full_us", MICRO),
     "oom_kills": _oom_kills,
 }  # fmt: skip
 """Formulas of the lab's columns by name."""
@@ -382,8 +316,8 @@ HOST: Final[dict[str, Formula]] = {
     "ksm_profit": level("host_medium.general_profit"),
     "ksm_scanned": rate("host_medium.pages_scanned"),
     "ksm_foreign": _ksm_foreign,
-    "stall_some": rate("host_fast.stall_some_us", _MICRO),
-    "stall_full": rate("host_fast.stall_full_us", _MICRO),
+    "stall_some": rate("host_fast.stall_some_us", MICRO),
+    "stall_full": rate("host_fast.stall_full_us", MICRO),
 }
 """Formulas of the host's columns by name."""
 

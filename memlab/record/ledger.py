@@ -74,13 +74,16 @@ def total(balances: Sequence[HostBalance]) -> HostBalance:
 class LabBalance:
     """A lab's pages and frames at one deep sample, bytes.
 
-    `pages` is the sum over its VMs, `unique_frames` the distinct frames behind the shared ones.
+    `pages` is the sum over its VMs, `unique_frames` the distinct frames behind the shared ones and
+    `unique_slots` the distinct swap slots behind those that are out: a merged page that is swapped
+    takes one slot for all that share it.
     `consumed` is what the cgroup says; `pool_charged` tells whether that has the compressed pool
     in it (cgroup v2) or leaves it to nobody (v1). `pool` and `compressed` are None without zswap.
     """
 
     pages: HostBalance
     unique_frames: float
+    unique_slots: float
     consumed: float | None
     overhead: float | None
     swap_cache: float | None
@@ -109,8 +112,9 @@ class LabBalance:
 
     @property
     def saved_sharing(self) -> float:
-        """Frames that are not needed because pages are merged, or are the zero page."""
-        return self.pages.shared + self.pages.zero - self.unique_frames
+        """Frames and slots not needed because pages are merged, or are the zero page."""
+        frames = self.pages.shared + self.pages.zero - self.unique_frames
+        return frames + self.pages.out - self.unique_slots
 
     @property
     def saved_balloon(self) -> float | None:
@@ -126,8 +130,8 @@ class LabBalance:
 
     @property
     def saved_swap(self) -> float:
-        """Pages on the swap device, and zero pages that swap keeps as a bit."""
-        return self.pages.out - (self.compressed or 0)
+        """What is on the swap device, and zero pages that swap keeps as a bit."""
+        return self.unique_slots - (self.compressed or 0)
 
     @property
     def never_touched(self) -> float:
@@ -162,3 +166,16 @@ def unmapped_swap_cache(
     if active_anon is None or inactive_anon is None or anon is None or swapcached is None:
         return None
     return min(max(active_anon + inactive_anon - anon - (shmem or 0), 0.0), swapcached)
+
+
+def swap_slots(
+    out: float, *, used: float | None, swapcached: float | None, unmapped: float | None
+) -> float:
+    """Distinct swap slots behind pages that are out, bytes: those used, but not by mapped pages.
+
+    A page that was read back and is mapped may keep its slot, in the swap cache. Without a swap
+    device of the lab's own every page that is out is taken to have a slot of its own.
+    """
+    if used is None:
+        return out
+    return min(max(used - ((swapcached or 0) - (unmapped or 0)), 0.0), out)

@@ -148,10 +148,11 @@ class Sampler:
         """A round over the VMs, one a step, so that the other tiers keep their deadlines."""
         began, walks = self.clock(), list[Walk]()
         before = self._lab.levels()["usage"]
-        for name, reader in list(self._vms.items()):
-            if self._vms.get(name) is reader:
-                walk = self._read(name, reader, lambda each: each.deep(self.clock))
-                walks += [] if walk is None else [walk]
+        walked = set[str]()
+        while (name := next((vm for vm in self._vms if vm not in walked), None)) is not None:
+            walk = self._read(name, self._vms[name], lambda each: each.deep(self.clock))
+            walks += [] if walk is None else [walk]
+            walked.add(name)
             yield
         if not walks:
             return

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
@@ -184,18 +185,19 @@ def _ns(delay: Delay | None) -> int | None:
 def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:
     """Distinct frames behind the shared pages of all VMs, and the rows of vm_deep.
 
-    Each shared frame is parted equally among the VMs that map it: a VM's fair part (`common`).
+    A VM's fair part of the frames (`common`) is 1/n of each frame that n pages of the lab map.
     """
-    mappers: Counter[int] = Counter()
+    mapped: Counter[int] = Counter()
     for walk in walks:
         if walk.classes is not None:
-            mappers.update(walk.classes.shared_frames)
+            mapped.update(chain.from_iterable(walk.classes.frames))
     rows = []
     for walk in walks:
         values = walk.values
         if walk.classes is not None:
-            sharers = Counter(map(mappers.__getitem__, walk.classes.shared_frames))
-            part = sum(frames / count for count, frames in sharers.items())
+            pages = chain.from_iterable(walk.classes.frames)
+            times = Counter(map(mapped.__getitem__, pages))
+            part = sum(count / mappers for mappers, count in times.items())
             values = values | {"common_bytes": round(part * PAGE)}
         rows.append((walk.vm, VM_DEEP.row(values)))
-    return len(mappers), rows
+    return len(mapped), rows

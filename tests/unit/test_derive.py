@@ -8,9 +8,10 @@ import pytest
 
 from memlab.record.columns import COLUMNS, Entity, Tier
 from memlab.record.derive import Derived
-from memlab.record.formulas import FORMULAS, quantile
+from memlab.record.formulas import FORMULAS
 from memlab.record.sample import Sample, VmInfo
 from memlab.record.store import RECORDING_NAME, Recording
+from memlab.record.terms import quantile
 from memlab.units import MIB, PAGE
 from tests import recordings
 

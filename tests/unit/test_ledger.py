@@ -10,6 +10,7 @@ from memlab.record.ledger import (
     HostBalance,
     LabBalance,
     machine_used,
+    swap_slots,
     total,
     unmapped_swap_cache,
 )
@@ -23,6 +24,7 @@ def balance(pages: HostBalance, unique: int, *, pool: int | None, charged: bool)
     return LabBalance(
         pages=pages,
         unique_frames=unique,
+        unique_slots=pages.out // 2,
         consumed=pages.private + unique + 100 + 7 + ((pool or 0) if charged else 0),
         overhead=100,
         swap_cache=7,
@@ -87,7 +89,7 @@ def test_the_pool_is_added_only_where_nobody_is_charged_for_it() -> None:
 
 
 def test_what_is_absent_stays_absent() -> None:
-    lab = LabBalance(HostBalance(1, 1, 1, 1, 1), 1, None, None, None, None, None, None, False)
+    lab = LabBalance(HostBalance(1, 1, 1, 1, 1), 1, 1, None, None, None, None, None, None, False)
     absent = (lab.used, lab.accounted, lab.residual, lab.saved_balloon, lab.saved_compression)
     assert set(absent) == {None}
     assert lab.saved_sharing == 1
@@ -105,6 +107,17 @@ def test_the_unmapped_swap_cache_is_a_part_of_the_swap_cache(
 ) -> None:
     value = cache(active, anon, cached)
     assert value is not None and 0 <= value <= cached
+
+
+@given(SIZES, SIZES, SIZES)
+def test_slots_are_never_more_than_the_pages_that_are_out(out: int, used: int, mapped: int) -> None:
+    slots = swap_slots(out, used=used, swapcached=mapped, unmapped=0)
+    assert 0 <= slots <= out
+
+
+def test_a_merged_page_that_is_out_has_one_slot_and_a_page_read_back_is_not_out() -> None:
+    assert swap_slots(80, used=72, swapcached=44, unmapped=0) == 28
+    assert swap_slots(80, used=None, swapcached=None, unmapped=None) == 80
 
 
 def test_a_page_of_the_swap_cache_that_is_mapped_is_not_counted_again() -> None:

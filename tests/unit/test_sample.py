@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from memlab.guest.wire import BOARD_FIELDS
-from memlab.record import formulas, raw
+from memlab.record import formulas, raw, terms
 from memlab.record.columns import Entity, Tier
 from memlab.record.documents import measuring_tables, recording_tables
 from memlab.record.sample import FIXED, LAB_FAST, TABLES, VM_FAST
@@ -48,7 +48,7 @@ def test_a_row_has_the_order_of_its_table_and_what_is_missing_is_absent() -> Non
 
 def test_formulas_name_only_columns_that_are_recorded() -> None:
     recorded = {f"{table.name}.{name}" for table in TABLES for name in table.names}
-    for module in (formulas, raw):
+    for module in (formulas, raw, terms):
         source = Path(module.__file__ or "").read_text()
         named = set(re.findall(r'"((?:host|lab|vm)_(?:fast|medium|deep)\.\w+)"', source))
         assert named <= recorded
