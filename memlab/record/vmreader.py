@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
@@ -20,12 +21,15 @@ from memlab.kernel.pagemap import PageClasses, PageWalker
 from memlab.kernel.taskstats import Delay, Taskstats, delayacct
 from memlab.record.board import Board
 from memlab.record.reading import GroupReader, Values, number, stalls
-from memlab.record.sample import BALANCE, VM_DEEP, VM_FAST, VM_MEDIUM, Row
+from memlab.record.sample import BALANCE, GUEST_FAST, GUEST_MEDIUM, VM_DEEP, VM_FAST, VM_MEDIUM, Row
 from memlab.units import PAGE
 from memlab.vm.base import Target
 
 _NO_GUEST: Final = (None,) * len(BOARD_FIELDS)
 _BALANCE: Final = tuple((name, BOARD_FIELDS.index(name)) for name in BALANCE)
+_GUEST_MEDIUM: Final = tuple(f"guest_{name}" for name in GUEST_MEDIUM)
+_guest_fast = itemgetter(*map(BOARD_FIELDS.index, GUEST_FAST))
+_guest_medium = itemgetter(*map(BOARD_FIELDS.index, GUEST_MEDIUM))
 _CLASSES: Final = ("private", "shared", "zero", "out", "not_backed")
 
 _FAST_ORDER: Final = ("usage", "resident_pages", "file_pages", "minor_faults", "major_faults")
@@ -94,7 +98,7 @@ class VmReader:
             int(resident),
             int(files),
             *self._faults(),
-            *self._guest(),
+            *_guest_fast(self._guest()),
         )
 
     def _faults(self) -> tuple[int | None, int | None]:
@@ -116,6 +120,7 @@ class VmReader:
         if values is None or self._statm.read() is None:
             return None
         values |= stalls(self._group.pressure) | self._merged() | self._waits()
+        values |= zip(_GUEST_MEDIUM, _guest_medium(self._guest()), strict=True)
         return VM_MEDIUM.row(values)
 
     def _merged(self) -> Values:
