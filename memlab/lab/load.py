@@ -47,6 +47,7 @@ _STAND_INS: Final[Mapping[str, Any]] = {
 _ITEMS: Final[Mapping[str, Any]] = {
     "timeline": {"at": "0s", "mark": "-"},
     "expect": {"name": "-", "that": "1 < 2"},
+    "needs": "root",
 }
 
 

@@ -265,7 +265,7 @@ class LabFields(Spec):
     )
     timeline: tuple[Step, ...] = Field(default=(), description="What is done, and when.")
     expect: tuple[Expect, ...] = Field(default=(), description="What must have been measured.")
-    needs: tuple[Text, ...] = Field(
+    needs: tuple[Feature, ...] = Field(
         default=(),
         description="What the host must have, by doctor's names; `up` exits 3 otherwise.",
     )
