@@ -130,19 +130,18 @@ class PoolGate:
     """Keeps the pool near a cap where the kernel has no cap of that size (cgroup v1).
 
     `max_pool_percent` is in whole percents of the *host's* memory: 1 % of 24 GiB is 240 MiB, which
-    a small lab never fills. So at the cap 0 is written, and new pages go straight to the swap
-    device (seen on 6.18: 10 MiB more squeezed, pool unchanged at 69 MiB, pswpout + 10 MiB,
-    pool_limit_hit 2605); below 90 % of the cap the old value again. While it is 0 the kernel also
-    writes stored pages back to the device: none in an idle test, 33–205 MiB a run under load.
-    On v2 use `MemoryGroup.set_zswap_max`, which caps one group and writes nothing back.
+    a small lab never fills. So at the cap `enabled` is turned to N, and new pages go straight to
+    the swap device while what is stored stays and faults in from zswap; below 90 % of the cap to Y
+    again. A `max_pool_percent` of 0 would do that too, but then the kernel's shrinker believes the
+    pool to be full and writes what is stored to the device: 33–205 MiB a run under load.
+    On v2 use `MemoryGroup.set_zswap_max`, which caps one group.
     """
 
     REOPEN = 0.9
 
     def __init__(self, roots: Roots, cap_bytes: int) -> None:
-        self._file = roots.zswap / "max_pool_percent"
+        self._file = roots.zswap / "enabled"
         self.cap_bytes = cap_bytes
-        self.open_percent = read_int(self._file) or 1
         self.closed = False
 
     def tick(self, pool_bytes: int) -> Applied | None:
@@ -154,7 +153,7 @@ class PoolGate:
         return None
 
     def open(self) -> Applied | None:
-        """Write the value that was found at the beginning, if the gate is closed."""
+        """Let the pool take pages, if the gate is closed."""
         return self._turn(closed=False) if self.closed else None
 
     def close(self) -> Applied | None:
@@ -163,7 +162,7 @@ class PoolGate:
 
     def _turn(self, *, closed: bool) -> Applied:
         self.closed = closed
-        return write_text(self._file, "0" if closed else str(self.open_percent))
+        return write_text(self._file, "N" if closed else "Y")
 
 
 def read_debug(roots: Roots = HOST) -> dict[str, int] | None:

@@ -55,6 +55,7 @@ class Hands:
         }
         self._stage = stage
         self._fleet = fleet
+        self._keeper = keeper
         self._roots = roots
         self._actuator = Actuator(
             stage.turn,
@@ -169,8 +170,9 @@ class Hands:
     def _compress(self, value: bool) -> str:
         if Mechanism.COMPRESSION not in self.mechanisms:
             return "left alone: compression is switched off in the lab file"
-        applied = self._stage.turn(self._roots.zswap / "enabled", "Y" if value else "N")
-        return f"zswap enabled: {applied.got} (what is stored stays)"
+        if not self._keeper.allow(value):
+            self._stage.turn(self._roots.zswap / "enabled", "Y" if value else "N")
+        return f"the pool takes {'new' if value else 'no new'} pages; what is stored stays"
 
     def _set_budget(self, value: int) -> str:
         got = self._stage.set_budget(value)

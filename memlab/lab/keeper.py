@@ -61,6 +61,7 @@ class Keeper:
         self._limit = KeptFile(group.path / "memory.limit_in_bytes")
         self._both = KeptFile(group.path / "memory.memsw.usage_in_bytes")
         self._before = 0
+        self._allowed = True
         self._fast_until = 0.0
         self._meminfo = KeptFile(roots.proc / "meminfo")
         # Somebody else's compressed pages, if zswap was on before: they are not the lab's.
@@ -80,6 +81,16 @@ class Keeper:
         with self._lock:
             if kept := self._stats.pop(stat, None):
                 kept.close()
+
+    def allow(self, on: bool) -> bool:
+        """Let the pool take pages, or none until it is allowed again; False without a gate."""
+        if self._gate is None:
+            return False
+        with self._lock:
+            self._allowed = on
+            if not on:
+                self._gate.close()
+        return True
 
     @contextmanager
     def past_the_pool(self) -> Iterator[None]:
@@ -144,7 +155,7 @@ class Keeper:
         return None if pool is None else pool.pool_bytes
 
     def _keep_pool(self) -> None:
-        if self._gate is None or (size := self._pool()) is None:
+        if self._gate is None or not self._allowed or (size := self._pool()) is None:
             return
         if self._gate.tick(size - self._foreign):
             self._say("pool-closed" if self._gate.closed else "pool-open")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -56,6 +56,7 @@ class Loaded:
     """A lab, the text it was written in, and that text's name.
 
     `tree` is the file after `${…}` and `--set`, as plain values: what the recording keeps.
+    `variables` are those of the environment that the file has used, and their values.
     """
 
     lab: Lab
@@ -63,6 +64,7 @@ class Loaded:
     name: str
     tree: Mapping[str, Any]
     document: Document
+    variables: Mapping[str, str]
 
 
 def load(
@@ -94,11 +96,29 @@ def loads(
     environ: Mapping[str, str] = os.environ,
 ) -> Loaded:
     """The lab in `text`, as `load` does."""
-    document = read(text)
-    lab, faults = build(document, sets=sets, environ=environ)
+    document, used = read(text), _Used(environ)
+    lab, faults = build(document, sets=sets, environ=used)
     if lab is None or faults:
         raise LabFileError(name, faults, source=text)
-    return Loaded(lab, text, name, document.tree, document)
+    return Loaded(lab, text, name, document.tree, document, used.found)
+
+
+class _Used(Mapping[str, str]):
+    """An environment that remembers what was found in it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.found: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        self.found[name] = self._environ[name]
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
 
 
 def build(

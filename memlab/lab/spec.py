@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from memlab.kernel.finding import Feature
 from memlab.lab.values import (
     Amount,
     Argv,

@@ -12,7 +12,7 @@ from memlab.errors import HostError
 from memlab.kernel import cgroup, swap
 from memlab.kernel.cgroup import Layout, MemoryGroup
 from memlab.kernel.entries import SwapKind
-from memlab.kernel.files import HOST, Applied, Roots, read_int
+from memlab.kernel.files import HOST, Applied, Roots
 from memlab.kernel.owner import Owner
 from memlab.kernel.zswap import PoolGate
 from memlab.lab.plan import Plan, compresses
@@ -107,10 +107,6 @@ class Stage:
         swap.swapon(self.swap_area, roots=self.roots)
 
     def _cap_pool(self) -> None:
-        path = self.roots.zswap / "max_pool_percent"
-        before = read_int(path)
-        if before is None:
-            raise HostError(f"this kernel has no {path}", hint="see memlab doctor")
         # The gate turns it many times; one entry with both values says all there is to undo.
-        self._owner.journal.knob(path, str(before), "0")
+        self._owner.journal.knob(self.roots.zswap / "enabled", "Y", "N")
         self.gate = PoolGate(self.roots, self.lab.pool)
