@@ -45,13 +45,13 @@ def command(
     expectation holds, 1 one failed or the run is invalid, 2 a fault in the lab file, 3 this host
     cannot run it, 4 inconclusive, 130 interrupted.
     """
-    from memlab.cli.asroot import become_root
+    from memlab.cli.asroot import become_root, lab_environment, must_have_power
     from memlab.cli.background import detached
     from memlab.cli.here import the_one_here
     from memlab.lab.load import load, resolve
     from memlab.lab.prepare import prepare
 
-    loaded = load(resolve(lab) if lab else the_one_here(), sets=sets)
+    loaded = load(resolve(lab) if lab else the_one_here(), sets=sets, environ=lab_environment())
     prepared = prepare(loaded, i_know=i_know)
     if dry_run:
         for line in (*prepared.plan.lines(), *prepared.sums.lines()):
@@ -62,7 +62,8 @@ def command(
             "a lab from standard input cannot be read again by root",
             hint="write it to a file, or run the command as root",
         )
-    become_root(prepared.plan.lines())
+    become_root(prepared.plan.lines(), variables=loaded.variables)
+    must_have_power()
     if _runs_already(prepared, replace=replace, recreate=recreate):
         return 0
     if detach:

@@ -58,6 +58,17 @@ class Applied:
         return self.got is not None and same_value(self.asked, self.got)
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether `path` lies on a read-only mount, as /sys does in most containers (statvfs).
+
+    Not for root's rights: nobody can write there. A path that is not there is not read-only.
+    """
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def read_bytes(path: Path) -> bytes | None:
     """The whole file, read to its end in as many pieces as it takes; None if absent."""
     try:

@@ -49,7 +49,8 @@ class Finding:
     affects: tuple[str, ...] = ()
 
 
-AS_ROOT = "run it as root: sudo memlab doctor (or doctor in a root shell)"
+AS_ROOT = "run memlab doctor as root"
+"""Of what only root can find out. The command puts its own path in: sudo may not find `memlab`."""
 
 
 def tried(

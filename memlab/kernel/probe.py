@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,28 +51,46 @@ _MERGE_SECONDS = 5.0
 
 
 def probe(
-    roots: Roots = HOST, *, folder: Path | None = None, kvm: Path = DEVICE
+    roots: Roots = HOST,
+    *,
+    folder: Path | None = None,
+    kvm: Path = DEVICE,
+    only: Collection[Feature] = tuple(Feature),
 ) -> tuple[Finding, ...]:
-    """Everything there is to know without turning a knob. `folder`: where a swap file would lie."""
-    root = has_root(roots)
-    return (
-        probe_machine(roots),
-        probe_root(roots),
-        probe_memory(roots),
-        *probe_cgroup(roots, root=root),
-        probe_ksm(roots, root=root),
-        probe_zswap(roots, root=root),
-        probe_compressors(roots),
-        probe_swap_file(roots, folder or Path.cwd(), root=root),
-        probe_zram(roots, root=root),
-        probe_thp(roots),
-        probe_psi(roots),
-        probe_delays(roots, root=root),
-        probe_pagemap_scan(root=root),
-        probe_frame_numbers(root=root),
-        probe_pageout(root=root),
-        probe_kvm(kvm),
-        others_at_work(roots),
+    """What there is to know without turning a knob: of `only`, else everything.
+
+    `folder` is where a swap file would lie.
+    """
+    root, place = has_root(roots), folder or Path.cwd()
+    probes: tuple[tuple[set[Feature], Callable[[], Iterable[Finding]]], ...] = (
+        ({Feature.MACHINE}, lambda: [probe_machine(roots)]),
+        ({Feature.ROOT}, lambda: [probe_root(roots)]),
+        ({Feature.MEMORY}, lambda: [probe_memory(roots)]),
+        (
+            {Feature.MEMORY_CGROUP, Feature.CGROUP_KILL},
+            lambda: probe_cgroup(roots, root=root),
+        ),
+        ({Feature.KSM}, lambda: [probe_ksm(roots, root=root)]),
+        ({Feature.ZSWAP}, lambda: [probe_zswap(roots, root=root)]),
+        ({Feature.COMPRESSORS}, lambda: [probe_compressors(roots)]),
+        ({Feature.SWAP_FILE}, lambda: [probe_swap_file(roots, place, root=root)]),
+        ({Feature.ZRAM}, lambda: [probe_zram(roots, root=root)]),
+        ({Feature.THP}, lambda: [probe_thp(roots)]),
+        ({Feature.PSI}, lambda: [probe_psi(roots)]),
+        ({Feature.DELAYS}, lambda: [probe_delays(roots, root=root)]),
+        ({Feature.PAGEMAP_SCAN}, lambda: [probe_pagemap_scan(root=root)]),
+        ({Feature.FRAME_NUMBERS}, lambda: [probe_frame_numbers(root=root)]),
+        ({Feature.PAGEOUT}, lambda: [probe_pageout(root=root)]),
+        ({Feature.KVM}, lambda: [probe_kvm(kvm)]),
+        ({Feature.OTHERS}, lambda: [others_at_work(roots)]),
+    )
+    wanted = frozenset(only)
+    return tuple(
+        found
+        for names, work in probes
+        if names & wanted
+        for found in work()
+        if found.feature in wanted
     )
 
 

@@ -150,7 +150,7 @@ def _why_no_kvm(per_second: float | None, code: int, device: Path) -> tuple[str,
         else f"the virtual CPU does not run: {os.strerror(code)}"
     )
     reason = f"{seen}; a guest needs {LEAST_PER_SECOND / 1e6:.0f} million to be of use"
-    return reason, "none on this nested host: memlab uses TCG"
+    return reason, "none on this nested host: QEMU VMs run under TCG, slower"
 
 
 def probe_machine(roots: Roots) -> Finding:

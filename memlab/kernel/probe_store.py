@@ -142,16 +142,24 @@ def others_at_work(roots: Roots = HOST) -> Finding:
     affects = ("figures that the kernel counts host-wide", "what can be given back")
     if not seen:
         return Finding(Feature.OTHERS, True, how, "nobody", "", affects)
-    repair = "systemctl stop ksmtuned ksm tuned" if any("runs:" in one for one in seen) else ""
-    return Finding(Feature.OTHERS, None, how, "; ".join(seen), repair, affects)
+    return Finding(Feature.OTHERS, None, how, "; ".join(seen), _quiet(roots), affects)
 
 
+def _quiet(roots: Roots) -> str:
+    """The commands that end those daemons."""
+    names = [name for name, _ in _daemons(roots)]
+    services = " ".join(name for name in names if name != _AGENT)
+    stop = f"systemctl stop {services}" if services else ""
+    return "; ".join(filter(None, (stop, "memlab down" if _AGENT in names else "")))
+
+
+_AGENT = "memlab-agent"
 _DAEMONS = {
     "ksmtuned": "it switches KSM by its own rule",
     "tuned": "its profiles may set KSM, swappiness and huge pages",
     "systemd-oomd": "it may end a lab under pressure",
     "earlyoom": "it may end a VM when memory is short",
-    "memlab-agent": "VMs of a lab",
+    _AGENT: "VMs of a lab",
 }
 
 

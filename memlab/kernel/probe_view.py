@@ -16,7 +16,7 @@ from memlab.kernel.finding import Feature, Finding, tried
 from memlab.kernel.madvise import pageout
 from memlab.kernel.pagemap_scan import Category, Scanner, Unsupported
 from memlab.kernel.taskstats import Taskstats
-from memlab.units import PAGE
+from memlab.units import PAGE, format_duration
 
 _TOUCHED = 3
 _PAGES = 8
@@ -28,9 +28,9 @@ def probe_psi(roots: Roots) -> Finding:
 
     def work() -> str:
         pressure = psi.read_host(roots)
-        if pressure is None:
+        if pressure is None or pressure.some_total_us is None:
             raise HostError("pressure stall information is off or not built")
-        return f"{pressure.some_total_us} µs of stalls since boot"
+        return f"{format_duration(pressure.some_total_us / 1e6)} of stalls since boot"
 
     repair = "boot with psi=1 on the kernel command line"
     return tried(
@@ -50,7 +50,8 @@ def probe_delays(roots: Roots, *, root: bool) -> Finding:
         on = taskstats.delayacct(roots)
         if on is None:
             raise HostError("this kernel counts no delays (CONFIG_TASK_DELAY_ACCT)")
-        return f"version {delays.version}, accounting {'on' if on else 'off, a lab switches it on'}"
+        state = "on" if on else "off, a lab switches it on"
+        return f"taskstats version {delays.version}; counting is {state}"
 
     repair = "use a kernel with CONFIG_TASKSTATS and CONFIG_TASK_DELAY_ACCT; before 5.14 boot with"
     return tried(

@@ -100,15 +100,21 @@ def filesystem_of(path: Path, roots: Roots = HOST) -> str:
     return kind
 
 
+def must_hold(folder: Path, roots: Roots = HOST) -> str:
+    """The filesystem of `folder`; HostError if it is of a kind that holds no swap file."""
+    kind = filesystem_of(folder, roots)
+    if reason := _CANNOT.get(kind):
+        raise _cannot_hold(folder, kind, reason)
+    return kind
+
+
 def make_file(path: Path, size: int, roots: Roots = HOST) -> int:
     """Make a swap file of `size` bytes: allocated, 0600, with a header. The size it has.
 
     HostError says which filesystem cannot hold one, or that there is no room. The file is removed
     again on any fault. An existing file is never overwritten.
     """
-    kind = filesystem_of(path.parent, roots)
-    if reason := _CANNOT.get(kind):
-        raise _cannot_hold(path, kind, reason)
+    kind = must_hold(path.parent, roots)
     size = max(size, MIN_SIZE) // PAGE * PAGE
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
