@@ -38,7 +38,7 @@ def become_root(what: Iterable[str], *, variables: Mapping[str, str] | None = No
     if sudo is None:
         raise HostError(
             "this needs root, and there is no sudo on this machine",
-            hint=f"become root and run it there: su -c {shlex.quote(command_line())}",
+            hint=f"become root and run it there: {typed_as_root()}",
         )
     if only_users_site():
         raise HostError(
@@ -84,6 +84,14 @@ def interpreter() -> list[str]:
 def command_line(*words: str) -> str:
     """The command to type as root: of this very call, or of `words`."""
     return shlex.join([*interpreter(), *(words or sys.argv[1:])])
+
+
+def typed_as_root(*words: str) -> str:
+    """The command for a shell of this user that runs memlab with `words` as root."""
+    plain = command_line(*words)
+    if os.geteuid() == 0:
+        return plain
+    return f"sudo {plain}" if shutil.which("sudo") else f"su -c {shlex.quote(plain)}"
 
 
 def package() -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from memlab.cli.asroot import command_line, only_users_site, package
+from memlab.cli.asroot import only_users_site, package, typed_as_root
 from memlab.kernel.finding import AS_ROOT, Feature, Finding
 from memlab.units import format_size
 
@@ -84,14 +84,6 @@ def _as_typed(one: Finding) -> Finding:
     elif one.repair != AS_ROOT:
         return one
     return replace(one, repair=f"{AS_ROOT_WORDS}{typed_as_root(*words)}")
-
-
-def typed_as_root(*words: str) -> str:
-    """The command for a shell of this user that runs memlab with `words` as root."""
-    plain = command_line(*words)
-    if os.geteuid() == 0:
-        return plain
-    return f"sudo {plain}" if shutil.which("sudo") else f"su -c '{plain}'"
 
 
 def _swap_folder() -> Path:

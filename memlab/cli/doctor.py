@@ -81,6 +81,7 @@ def _show(found: Diagnosis) -> None:
     from rich.console import Console
 
     from memlab.cli.diagnosis import TITLES
+    from memlab.kernel.finding import Feature
 
     console = Console(highlight=False, soft_wrap=False)
     _wrapped(console, found.machine, "This machine: ")
@@ -90,7 +91,9 @@ def _show(found: Diagnosis) -> None:
     for lab in found.labs:
         word = {True: "yes", False: "no", None: "perhaps"}[lab.runs]
         why = ""
-        if lab.missing:
+        if lab.missing == (Feature.ROOT,) and os.geteuid() != 0:
+            word = "as root"
+        elif lab.missing:
             why = "missing: " + ", ".join(TITLES[name][0] for name in lab.missing)
         elif lab.unknown:
             why = "only root can tell: " + ", ".join(TITLES[name][0] for name in lab.unknown)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Final
 
 import click
 
+from memlab.cli.words import MANNER, show_error
 from memlab.errors import MemlabError
 
 VERBS: Final = {
@@ -69,12 +71,18 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-def root() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="With an error, also where it arose.")
+@click.option("--no-color", is_flag=True, help="As the variable NO_COLOR: no colours.")
+def root(quiet: bool, verbose: bool, no_color: bool) -> None:
     """See, measure and learn how virtual machines share a host's memory, on the real kernel.
 
     Begin with `memlab up quickstart`, or `memlab doctor`. Every option can be given as an
     environment variable too: MEMLAB_<VERB>_<OPTION>.
     """
+    MANNER.quiet, MANNER.verbose = quiet, verbose
+    if no_color:
+        os.environ["NO_COLOR"] = "1"
 
 
 def main(args: list[str] | None = None) -> int:
@@ -94,8 +102,6 @@ def main(args: list[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except MemlabError as error:
-        from memlab.cli.words import show_error
-
         show_error(error)
         return error.exit_code
     return status if isinstance(status, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
@@ -21,6 +22,11 @@ def running() -> Header | None:
     """The run that owns this host now; None if it is free."""
     with RunDir.open(create=False) or _Nothing() as run:
         return owner(run) if run is not None else None
+
+
+def hidden() -> bool:
+    """Whether only root could say if a lab runs: its directory is there, and not ours to open."""
+    return place().exists() and not os.access(place(), os.R_OK | os.X_OK)
 
 
 def tell(question: Mapping[str, Any], *, timeout: float = 30.0) -> Mapping[str, Any]:

@@ -13,11 +13,14 @@ from memlab.cli.words import say
 @click.command(name="status")
 @click.option("-f", "--format", "form", type=click.Choice(["table", "json"]), default="table")
 def command(form: str) -> int:
-    """Show the running lab: its phase, and each VM's memory by layer. Exit 0, also if none runs."""
-    from memlab.cli import running
-    from memlab.cli.asroot import become_root
+    """Show the running lab: its phase, and each VM's memory by layer.
 
-    become_root(["read the state of the running lab in /run/memlab; nothing is changed"])
+    Exit status 0, also if no lab runs; 4 if only root could tell, and cannot be asked.
+    """
+    from memlab.cli import running
+
+    if running.hidden() and not _root_is_asked(form):
+        return 4
     owner = running.running()
     if owner is None:
         if form == "json":
@@ -31,6 +34,23 @@ def command(form: str) -> int:
         return 0
     _table(owner.lab, status["phase"], status["time"], status["duration"], status["recording"])
     return 0
+
+
+def _root_is_asked(form: str) -> bool:
+    """Go on as root if sudo can be asked; else say in one sentence that it cannot be known."""
+    from memlab.cli.asroot import become_root, typed_as_root
+    from memlab.errors import HostError
+    from memlab.kernel.rundir import place
+
+    try:
+        become_root([f"read the state of the running lab in {place()}; nothing is changed"])
+    except HostError:
+        words = f"only root can see whether a lab is running: {place()} is root's"
+        if form == "json":
+            click.echo(json.dumps({"schema_version": 1, "reason": words}))
+        say(f"{words}; ask with: {typed_as_root('status')}")
+        return False
+    return True
 
 
 def _table(lab: str, phase: str, time: float, duration: float, recording: str) -> None:

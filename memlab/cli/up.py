@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memlab.cli.words import is_terminal, say
+from memlab.cli.words import MANNER, is_terminal, say
 from memlab.errors import HostError, MemlabError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool) 
     from memlab.lab.session import Nobody, Session
     from memlab.live.progress import Progress
 
-    if quiet:
+    if quiet or MANNER.quiet:
         outcome = Session(prepared, Nobody()).run()
     else:
         with Progress(terminal=is_terminal(), stream=sys.stderr) as progress:

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from dataclasses import dataclass
 
 import click
 
 from memlab.errors import Fault, LabFileError, MemlabError
 
 
+@dataclass(slots=True)
+class Manner:
+    """How much is said: `--quiet` leaves results and errors, `--verbose` says where one arose."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+MANNER = Manner()
+"""Of this process; the group of verbs sets it."""
+
+
 def say(text: str = "") -> None:
     """A line of progress or explanation, on stderr."""
-    click.echo(text, err=True)
+    if not MANNER.quiet:
+        _tell(text)
+
+
+def _tell(text: str = "") -> None:
+    # None lets click look whether stderr is a terminal.
+    click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def show_error(error: MemlabError) -> None:
     """The error, and what can be done about it, on stderr."""
     head = click.style("error:", fg="red", bold=True)
-    say(f"{head} {error.message}")
+    _tell(f"{head} {error.message}")
     if isinstance(error, LabFileError):
         lines = error.source.splitlines()
         for fault in error.faults:
-            say()
-            say(render_fault(error.name, fault, lines))
+            _tell()
+            _tell(render_fault(error.name, fault, lines))
     if error.hint:
-        say(f"{click.style('fix:', bold=True)} {error.hint}")
+        _tell(f"{click.style('fix:', bold=True)} {error.hint}")
+    if MANNER.verbose:
+        _tell("".join(traceback.format_exception(error)).rstrip())
 
 
 def render_fault(name: str, fault: Fault, lines: list[str]) -> str:

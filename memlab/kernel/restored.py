@@ -62,7 +62,8 @@ class Restored:
             things = "\n".join(f"  {failed}" for failed in self.failed)
             raise RestoreError(
                 f"not everything could be given back:\n{things}",
-                hint="try again when the reason is gone: memlab clean",
+                hint="try again when the reason is gone: memlab clean\n"
+                "or give up on it for ever: memlab clean --forget",
             )
 
     def as_json(self) -> str:
