@@ -99,11 +99,17 @@ def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool) 
     from memlab.cli.verdict import show_outcome
     from memlab.lab.session import Nobody, Session
     from memlab.live.progress import Progress
+    from memlab.record.derive import Derived
+    from memlab.report.verdict import as_baseline
 
+    held_against = None
+    if baseline:
+        with Derived.open(Path(baseline)) as other:
+            held_against = as_baseline(other)
     if quiet or MANNER.quiet:
-        outcome = Session(prepared, Nobody()).run()
+        outcome = Session(prepared, Nobody(), baseline=held_against).run()
     else:
         with Progress(terminal=is_terminal(), stream=sys.stderr) as progress:
-            outcome = Session(prepared, progress).run()
-    show_outcome(outcome, baseline=Path(baseline) if baseline else None, form=form)
+            outcome = Session(prepared, progress, baseline=held_against).run()
+    show_outcome(outcome, form=form)
     return outcome.exit_code

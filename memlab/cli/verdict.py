@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from memlab.lab.outcome import RunOutcome
 
 
-def show_outcome(outcome: RunOutcome, *, baseline: Path | None, form: str) -> None:
+def show_outcome(outcome: RunOutcome, *, form: str) -> None:
     """The verdict of a run, as a table or as JSON, and where its recording is."""
     if form == "json":
         facts = {**asdict(outcome), "recording": str(outcome.recording)}
@@ -27,9 +25,7 @@ def show_outcome(outcome: RunOutcome, *, baseline: Path | None, form: str) -> No
     from memlab.record.derive import Derived
     from memlab.report.table import summary
 
-    with ExitStack() as stack:
-        source = stack.enter_context(Derived.open(outcome.recording))
-        other = stack.enter_context(Derived.open(baseline)) if baseline else None
-        Console(highlight=False).print(summary(source, other))
+    with Derived.open(outcome.recording) as source:
+        Console(highlight=False).print(summary(source))
     say(f"recording: {outcome.recording}")
     say(f"report:    memlab report {outcome.recording.parent}")

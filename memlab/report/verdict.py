@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from memlab.control.policy import Mechanism
 from memlab.record.columns import COLUMNS, Unit
@@ -232,12 +232,22 @@ def _performance(window: Window, baseline: Source | None) -> tuple[str, tuple[Fi
     )
 
 
+def as_baseline(run: Source) -> dict[str, Any]:
+    """What another run is held against, of this one: for the other's manifest. p99 in seconds."""
+    window = Window.of(run)
+    return {
+        "name": f"run {facts.lab_name(run)}",
+        "operations": window.mean(LAB, "operations"),
+        "p99": window.slowest(),
+    }
+
+
 def _baseline(source: Source, other: Source | None) -> tuple[str, float | None, float | None]:
     """Name, operations and p99 of what the run is held against: another run, a phase of the same
     run, or figures that the manifest has."""
     if other is not None:
-        window, name = Window.of(other), f"run {facts.lab_name(other)}"
-        return name, window.mean(LAB, "operations"), window.slowest()
+        found = as_baseline(other)
+        return found["name"], found["operations"], found["p99"]
     said = facts.mapping(source.manifest.get("baseline"))
     name = str(said.get("name", "baseline"))
     start, end = facts.number(said.get("from")), facts.number(said.get("until"))
