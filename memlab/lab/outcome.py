@@ -98,8 +98,15 @@ def _judged(expect: Expect, source: Source) -> Judged:
 def verdict(
     expects: Sequence[Judged], source: Source, *, bad_pages: int
 ) -> tuple[Said, tuple[str, ...]]:
-    """The verdict with its reasons. A kill for memory that no expectation speaks of voids a run."""
-    kills = [event for event in source.events() if event.kind == "oom-kill"]
+    """The verdict with its reasons.
+
+    A run that the guard has ended is void, and so is one with a kill for memory that no
+    expectation speaks of.
+    """
+    events = source.events()
+    if aborted := [str(event.data["why"]) for event in events if event.kind == "aborted"]:
+        return Said.INVALID, (f"the guard ended the VMs: {aborted[0]}",)
+    kills = [event for event in events if event.kind == "oom-kill"]
     expected = any("oom" in expect.that for expect in expects)
     if bad_pages:
         return Said.FAILED, (f"{bad_pages} application pages were lost or changed",)

@@ -272,10 +272,12 @@ class Session:
         self.phase = "verifying"
         recording.event(self.clock(), "phase", "", {"phase": self.phase})
         self._note("checking every application page of every VM")
+        # A guest that is silent now (stopped, frozen) must not hold up the end for two minutes.
+        answering = []
         for name, answer in fleet.ask_all("stats", timeout=10.0):
             self._results[name] = {"stats": _plain(answer)}
-        # A guest that is silent now (stopped, frozen) must not hold up the end for two minutes.
-        answering = [name for name, one in self._results.items() if "error" not in one["stats"]]
+            if not isinstance(answer, GuestError):
+                answering.append(name)
         if answering:
             self._check_pages(fleet, recording, only=answering)
         self.phase = "ending"

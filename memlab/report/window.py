@@ -84,6 +84,8 @@ class Window:
 
     def why(self, entity: Entity, name: str) -> str:
         """Why a column has no value in the window."""
+        if entity is VM and not self.source.vms:
+            return "no VM has run"
         known = self.source.series(entity, name, self.a_vm(entity)).known
         if known:
             return "no sample of it in the measured window"
