@@ -46,9 +46,11 @@ class Invoker:
 def lab_directory(name: str, source: Path | None) -> Path:
     """The folder of the lab `name` read from `source` (None: from standard input)."""
     if moved := os.environ.get(VARIABLE):
-        return Path(moved) / f"{name}.memlab"
+        return Path(moved).absolute() / f"{name}.memlab"
     bundled = source is None or source.resolve().parent == _BUNDLED.resolve()
-    return (Path.cwd() if bundled or source is None else source.parent) / f"{name}.memlab"
+    beside = Path.cwd() if bundled or source is None else source.parent
+    # Absolute: it is told to commands that run elsewhere.
+    return beside.absolute() / f"{name}.memlab"
 
 
 def new_run(directory: Path, invoker: Invoker) -> Path:
