@@ -84,7 +84,7 @@ class Ladder:
 
     def decide(self, view: View) -> Decision:
         """One tick: find the rung, then let each mechanism down to it act."""
-        part = view.free / view.budget
+        part = view.available / view.budget
         self.rung = self._next_rung(part)
         actions: list[Action] = []
         left: list[LeftAlone] = []
@@ -121,7 +121,7 @@ class Ladder:
         if view.sharing_on:
             left.append(LeftAlone(mechanism, "already on"))
         else:
-            reason = f"{view.free / view.budget:.0%} of the budget is free"
+            reason = f"{view.available / view.budget:.0%} of the budget is free"
             actions.append(Share(on=True, reason=reason))
 
     def _balloon(
@@ -188,7 +188,7 @@ class Ladder:
 
     def _missing(self, view: View, rung: Rung) -> int:
         """Bytes that would bring the free part back over the rung's threshold."""
-        return max(0, int(view.budget * self.settings.threshold(rung)) - view.free)
+        return max(0, int(view.budget * self.settings.threshold(rung)) - view.available)
 
 
 def _spare(vm: VmView) -> int:

@@ -57,6 +57,7 @@ class View:
     pool_cap: int = 0
     swap_size: int = 0
     swap_used: int = 0
+    swap_cache: int = 0
     sharing_on: bool = False
     mechanisms: frozenset[Mechanism] = frozenset()
     vms: tuple[VmView, ...] = ()
@@ -65,6 +66,15 @@ class View:
     def free(self) -> int:
         """Budget not used, bytes; negative when the lab is above its budget."""
         return self.budget - self.used
+
+    @property
+    def available(self) -> int:
+        """What could be used at once: free, and the swap cache that no guest maps.
+
+        Pages on their way to the device stay in frames until somebody wants these; the kernel
+        then drops them without any work. Not to count them is to swap out more and more.
+        """
+        return self.free + self.swap_cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) ->
         pool_cap=frame.pool_cap,
         swap_size=frame.swap_size,
         swap_used=_bytes(latest(Entity.LAB, "swap_slots", "")) or 0,
+        swap_cache=_bytes(latest(Entity.LAB, "swap_cache", "")) or 0,
         sharing_on=frame.sharing_on,
         mechanisms=frame.mechanisms,
         vms=tuple(_vm_view(vm, latest) for vm in vms),
