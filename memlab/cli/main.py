@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Final
 import click
 
 from memlab.cli.words import MANNER, show_error
-from memlab.errors import MemlabError
+from memlab.errors import HostError, MemlabError
 
 VERBS: Final = {
     "up": "start a lab, record it, show what each mechanism saved and cost",
@@ -31,6 +32,12 @@ VERBS: Final = {
     "completion": "print the completion script of your shell",
     "version": "print the version",
 }
+REPAIRS: Final = {
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+    errno.ENFILE: "allow more open files on this host: sysctl fs.file-max",
+    errno.ENOSPC: "make room on the disk that holds it; df tells which one is full",
+}
+"""What every verb can run into anywhere, and what to do; the host has been given back by then."""
 ALIASES: Final = {"deploy": "up", "apply": "up", "destroy": "down", "ps": "status", "ls": "status"}
 
 
@@ -48,6 +55,7 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(f"memlab.cli.{verb}")
         command: click.Command = module.command
+        _name_variables(command, f"MEMLAB_{verb}".upper())
         return command
 
     def resolve_command(
@@ -66,6 +74,17 @@ class Verbs(click.Group):
         """List the verbs from the table above, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
+
+
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Let `--dry-run` of `up` and of its aliases be MEMLAB_UP_DRY_RUN too: as it is typed."""
+    for param in command.params:
+        if isinstance(param, click.Option):
+            long = max(param.opts, key=len).lstrip("-")
+            param.envvar = f"{prefix}_{long}".replace("-", "_").upper()
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            _name_variables(inner, f"{prefix}_{name}".upper())
 
 
 @click.group(
@@ -104,4 +123,9 @@ def main(args: list[str] | None = None) -> int:
     except MemlabError as error:
         show_error(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in REPAIRS:
+            raise
+        show_error(HostError(str(error), hint=REPAIRS[error.errno]))
+        return HostError.exit_code
     return status if isinstance(status, int) else 0

@@ -48,8 +48,13 @@ class Journal:
                 hint="give back what it left: memlab clean",
             ) from error
         journal = cls(run, fd, roots)
-        journal._append([{"do": "begin", **header.as_json()}])
-        run.sync()
+        try:
+            journal._append([{"do": "begin", **header.as_json()}])
+            run.sync()
+        except BaseException:
+            journal.close()
+            run.remove(NAME)  # an empty one, which names nothing, would refuse every later run
+            raise
         return journal
 
     @classmethod
@@ -66,9 +71,12 @@ class Journal:
 
     @staticmethod
     def load(run: RunDir) -> Record | None:
-        """What the journal in `run` says; None if there is none."""
+        """What the journal in `run` says; None if there is none.
+
+        A journal without one whole line is none: nothing is changed before its first is synced.
+        """
         raw = run.read(NAME)
-        return None if raw is None else parse(raw)
+        return None if raw is None or b"\n" not in raw else parse(raw)
 
     def record(self) -> Record:
         """What this journal says so far."""

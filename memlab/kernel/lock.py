@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Final
 
 from memlab.errors import OwnedError
@@ -95,12 +96,18 @@ def owned_error(run: RunDir) -> OwnedError:
     )
 
 
+def write_down(run: RunDir, restored: Restored) -> None:
+    """Write down what a clean-up came to. A full disk keeps the words, not the clean-up."""
+    with suppress(OSError):
+        run.write(RESTORED, restored.as_json().encode())
+
+
 def finish(run: RunDir, restored: Restored) -> None:
     """Put the journal away if all was given back, and write down what came of it.
 
     Only for the one who holds the lock.
     """
-    run.write(RESTORED, restored.as_json().encode())
+    write_down(run, restored)
     if not restored.ok or run.read(JOURNAL) is None:
         return
     if restored.left:

@@ -21,7 +21,7 @@ from memlab.kernel.files import HOST, Roots
 from memlab.kernel.guard import Guard
 from memlab.kernel.journal import NAME as JOURNAL
 from memlab.kernel.journal import Journal
-from memlab.kernel.lock import LEFT, finish, lock, owned_error, owner
+from memlab.kernel.lock import LEFT, finish, lock, owned_error, owner, write_down
 from memlab.kernel.restore import restore
 from memlab.kernel.restored import NAME as RESTORED
 from memlab.kernel.restored import Restored
@@ -51,7 +51,7 @@ class Owner:
         if self.restored is None:
             with _uninterrupted():
                 self.restored = restore(self.run, roots=self._roots, force=force)
-                self.run.write(RESTORED, self.restored.as_json().encode())
+                write_down(self.run, self.restored)
                 self.journal.close()
                 self._release(self.restored)
                 self.run.close()

@@ -89,14 +89,17 @@ class RunDir:
             return stream.read()
 
     def write(self, name: str, content: bytes) -> None:
-        """Put `content` in place of `name`, whole or not at all."""
+        """Put `content` in place of `name`, whole or not at all. OSError if the disk is full."""
         fresh = f".{name}.{os.getpid()}"
         fd = self.file(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(fd)
-        os.rename(fresh, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        try:
+            with os.fdopen(fd, "wb", buffering=0) as stream:
+                stream.write(content)
+                os.fsync(fd)
+            os.rename(fresh, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError:
+            self.remove(fresh)
+            raise
 
     def rename(self, old: str, new: str) -> None:
         """Give the file `old` the name `new`."""

@@ -249,7 +249,9 @@ def _faults_of(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        # The low byte is the kind: of a full disk SQLite also says that input or output failed.
+        kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        full = kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
         hint = (
             "make room on the disk, or raise the size limit; all samples until now are safe"
             if full
