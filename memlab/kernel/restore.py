@@ -169,7 +169,14 @@ class _Work:
             self.fail("ksm/pages_shared", f"it is {now}, before the lab it was {before}")
 
     def announce_pruning(self) -> None:
-        """Journal the knobs that pruning turns: it may be interrupted like anything else."""
+        """Journal the knobs that pruning turns: it may be interrupted like anything else.
+
+        What somebody else has set them to is theirs to have back from then on: so say it now.
+        """
+        turned = {label(self.roots.ksm / name, self.roots) for name in ksm.PRUNING}
+        told = {one.what for one in self.left}
+        others = drifted(self.record, roots=self.roots)
+        self.left += [one for one in others if one.what in turned - told]
         journal = Journal.open(self.run, roots=self.roots)
         if journal is None:
             return

@@ -35,7 +35,8 @@ SMALL = Path(__file__).with_name("small.yaml")
 WITHIN = 10.0
 """Seconds in which the host must be given back, whatever was done to the run."""
 
-_MARKS = ("memlab-agent", "guard_process", "memlab.record.sampler")
+_MARKS = ("memlab-agent", f" {place()} ", "memlab.record.sampler")
+"""Agents, guards of this host's real run directory, samplers."""
 
 
 @dataclass(frozen=True)
