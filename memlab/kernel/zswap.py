@@ -131,13 +131,14 @@ class PoolGate:
 
     `max_pool_percent` is in whole percents of the *host's* memory: 1 % of 24 GiB is 240 MiB, which
     a small lab never fills. So at the cap `enabled` is turned to N, and new pages go straight to
-    the swap device while what is stored stays and faults in from zswap; below 90 % of the cap to Y
-    again. A `max_pool_percent` of 0 would do that too, but then the kernel's shrinker believes the
-    pool to be full and writes what is stored to the device: 33–205 MiB a run under load.
+    the swap device while what is stored stays and faults in from zswap; below 98 % of the cap to Y
+    again (the pool shrinks only as whole zspages get empty, and new pages fill the holes). With
+    `max_pool_percent` 0 the kernel's shrinker would believe the pool to be full and write what is
+    stored to the device: 33–205 MiB a run under load.
     On v2 use `MemoryGroup.set_zswap_max`, which caps one group.
     """
 
-    REOPEN = 0.9
+    REOPEN = 0.98
 
     def __init__(self, roots: Roots, cap_bytes: int) -> None:
         self._file = roots.zswap / "enabled"

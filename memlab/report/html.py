@@ -124,7 +124,8 @@ class _Page:
         # A part that is not there is said in the chart, not left out of the sum in silence.
         chart = self.figure(maker.where(), _WIDE, wide=True)
         note = (
-            "The whole height is what the VMs were given, and the swap cache a second time: it is in a frame and in swap at once. The dark areas at the bottom are in "
+            "The whole height is what the VMs were given, and the swap cache once more: it is in "
+            "a frame and in swap at once. The dark areas at the bottom are in "
             "machine memory and have to stay below the dashed budget; the areas above them are "
             "what the mechanisms saved. The blue bracket is the measured window. Point to read "
             "figures, drag to zoom, double-click to see all."

@@ -59,8 +59,8 @@ def test_the_gate_has_a_dead_band(roots: Roots) -> None:
     assert gate.tick(99 * MIB) is None
     closed = gate.tick(100 * MIB)
     assert closed and closed.asked == "N" and gate.closed
-    assert gate.tick(120 * MIB) is None and gate.tick(90 * MIB) is None
-    opened = gate.tick(90 * MIB - 1)
+    assert gate.tick(120 * MIB) is None and gate.tick(98 * MIB) is None
+    opened = gate.tick(98 * MIB - 1)
     assert opened and opened.asked == "Y" and not gate.closed
     assert gate.open() is None
     assert gate.close() and gate.closed and gate.open()
@@ -73,4 +73,4 @@ def test_the_gate_is_closed_at_the_cap_and_open_well_below(sizes: list[int]) -> 
     for size in sizes:
         gate.tick(size)
         assert gate.closed if size >= 100 * MIB else True
-        assert not gate.closed if size < 90 * MIB else True
+        assert not gate.closed if size < 98 * MIB else True
