@@ -23,12 +23,11 @@ from memlab.kernel.entries import Header
 from memlab.kernel.failpoint import GUARD_VARIABLE, VARIABLE
 from memlab.kernel.files import HOST, Roots, read_text, write_text
 from memlab.kernel.journal import Journal
-from memlab.kernel.lock import owned_error
+from memlab.kernel.lock import LOG, owned_error
 from memlab.kernel.restored import Restored
 from memlab.kernel.rundir import RunDir
 from memlab.kernel.task import Task, has_ended, is_alive, open_task
 
-LOG: Final = "guard.log"
 _PACKAGE_PARENT: Final = Path(__file__).resolve().parents[2]
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "

@@ -25,6 +25,8 @@ from memlab.kernel.task import is_alive
 from memlab.units import format_duration
 
 LOCK: Final = "lock"
+LOG: Final = "guard.log"
+"""The guard's last words."""
 FACTS: Final = "owner"
 LEFT: Final = "journal.left"
 """Where the journal goes when all was given back but what somebody else had changed."""
@@ -103,7 +105,7 @@ def write_down(run: RunDir, restored: Restored) -> None:
 
 
 def finish(run: RunDir, restored: Restored) -> None:
-    """Put the journal away if all was given back, and write down what came of it.
+    """Put the journal away if all was given back; write down what came of it if it was not.
 
     Only for the one who holds the lock.
     """
@@ -113,6 +115,8 @@ def finish(run: RunDir, restored: Restored) -> None:
     if restored.left:
         run.rename(JOURNAL, LEFT)
     else:
-        run.remove(JOURNAL)
+        # Only what somebody has to read is left.
+        for name in (JOURNAL, RESTORED, LOG):
+            run.remove(name)
     run.remove(FACTS)
     run.sync()

@@ -151,7 +151,7 @@ def forget(path: Path | None = None) -> bool:
 
 
 def last_restored(path: Path | None = None) -> Restored | None:
-    """What the last clean-up on this host came to, whoever did it; None if there was none."""
+    """What the last clean-up on this host came to, if it left something; None if all is well."""
     with RunDir.open(path, create=False) or _nothing() as run:
         raw = None if run is None else run.read(RESTORED)
     return None if raw is None else Restored.from_json(raw)
