@@ -23,7 +23,7 @@ from memlab.kernel.files import HOST, read_int
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.units import MIB, PAGE
-from tests.hoststate import MARKS, assert_same, snapshot, wait_same
+from tests.hoststate import assert_same, snapshot, wait_same
 from tests.kernel.owner import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -58,6 +58,11 @@ class Lab:
             **os.environ, "PYTHONPATH": str(ROOT), "MEMLAB_DIR": str(folder),
             "SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY), "NO_COLOR": "1", "COLUMNS": "100",
         }  # fmt: skip
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Of the processes of this lab; those that have only its cgroup keep that from going."""
+        return ("/run/memlab", str(self.folder))
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "memlab", *words]
@@ -106,19 +111,15 @@ class Lab:
 @contextmanager
 def lab(folder: Path) -> Iterator[Lab]:
     """A lab that may be started; the host is as before when it is left, whatever happened."""
-    before = snapshot(marks=_MARKS)
     folder.chmod(0o755)
     made = Lab(folder)
+    before = snapshot(marks=made.marks)
     try:
         yield made
     finally:
         if made.status["running"]:
             made.run("down")
-    wait_same(before, within=10, marks=_MARKS)
-
-
-_MARKS = MARKS[:3]
-"""Processes by what they run; those by a cgroup are seen by the cgroup that would be left."""
+    wait_same(before, within=10, marks=made.marks)
 
 
 @pytest.fixture(scope="class")
@@ -240,7 +241,7 @@ class TestARunningLab:
 
 
 def test_replace_takes_the_place_and_down_gives_back(fresh: Lab) -> None:
-    before = snapshot(marks=_MARKS)
+    before = snapshot(marks=fresh.marks)
     fresh.up()
     first = fresh.status["run"]
     other = fresh.folder / "other.memlab.yaml"
@@ -250,16 +251,16 @@ def test_replace_takes_the_place_and_down_gives_back(fresh: Lab) -> None:
     assert not lab_group(first).path.exists()
     assert "cli-other has ended; the host was given back" in fresh.run("down")
     assert fresh.status == {"schema_version": 1, "running": False}
-    assert_same(before, snapshot(marks=_MARKS))
+    assert_same(before, snapshot(marks=fresh.marks))
     assert "no lab is running" in fresh.run("down", code=3)
     with sqlite3.connect(f"file:{fresh.recording}?mode=ro", uri=True) as recording:
         assert recording.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_dry_run_changes_nothing_and_names_each_change(fresh: Lab) -> None:
-    before = snapshot([fresh.folder], marks=_MARKS)
+    before = snapshot([fresh.folder], marks=fresh.marks)
     said = fresh.run("up", "--dry-run", str(fresh.file))
-    assert_same(before, snapshot([fresh.folder], marks=_MARKS))
+    assert_same(before, snapshot([fresh.folder], marks=fresh.marks))
     old = read_int(HOST.ksm / "pages_to_scan")
     assert f"/sys/kernel/mm/ksm/pages_to_scan: {old} → 1000" in said
     assert "a swap file of 96.0 MiB" in said
