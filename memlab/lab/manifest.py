@@ -28,8 +28,10 @@ def mechanisms_of(lab: Lab) -> dict[Mechanism, bool]:
     }
 
 
-def opening(lab: Lab, source: str, stage: Stage, run_id: str) -> dict[str, Any]:
-    """The manifest as it stands when the run begins."""
+def opening(
+    lab: Lab, source: str, stage: Stage, *, run_id: str, host: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest as it stands when the run begins; `host` are the facts before any change."""
     return {
         "lab": lab.name,
         "run": run_id,
@@ -38,7 +40,7 @@ def opening(lab: Lab, source: str, stage: Stage, run_id: str) -> dict[str, Any]:
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "duration": lab.duration,
         "window": list(lab.measured),
-        "host": host_facts(stage.roots),
+        "host": dict(host),
         "cgroup": str(stage.layout),
         "versions": {"memlab": metadata.version("memlab"), "python": platform.python_version()},
         "policy": {"name": lab.policy.name, "settings": lab.policy.settings},

@@ -115,13 +115,15 @@ class Session:
             recording: Recording | None = None
             try:
                 with owner:
+                    host = manifest.host_facts(self._roots)
                     stage = Stage(
                         self.lab, self.prepared.plan, owner, self.run_id, roots=self._roots
                     )
                     stage.build()
                     self._zero = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                    source = self.prepared.loaded.source
                     opening = manifest.opening(
-                        self.lab, self.prepared.loaded.source, stage, self.run_id
+                        self.lab, source, stage, run_id=self.run_id, host=host
                     )
                     if self._baseline is not None:
                         opening["baseline"] = self._baseline
