@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,11 @@ class AgentBuildHook(BuildHookInterface[Any]):
         build = _load(Path(self.root) / "memlab/guest/build.py")
         if version != "editable" and machine != platform.machine():
             binary = Path(self.directory) / f"memlab-agent-{machine}"
-        build.compile_agent(binary, machine=machine)
+        try:
+            build.compile_agent(binary, machine=machine)
+        except build.BuildError as error:
+            # pip shows this below a page of its own; scripts/environment shows this alone.
+            sys.exit("memlab: " + "; ".join(str(error).splitlines()))
         build_data["pure_python"] = False
         # A static binary asks nothing of the C library, and linux_* is what pip accepts for a
         # wheel that was built on the spot.

@@ -77,8 +77,11 @@ def must_have_power() -> None:
 
 
 def interpreter() -> list[str]:
-    """The words that start this memlab from anywhere; -P keeps the current folder out of it."""
-    return [sys.executable, "-P", "-m", "memlab"]
+    """The words that start this memlab from anywhere, as root.
+
+    -P keeps the current folder out of it; -B leaves no bytecode of root's in a user's checkout.
+    """
+    return [sys.executable, "-PB", "-m", "memlab"]
 
 
 def command_line(*words: str) -> str:

@@ -60,7 +60,7 @@ def test_sudo_gets_the_absolute_interpreter_and_every_word(
     with pytest.raises(LeftError):
         asroot.become_root(["turn a knob"])
     assert user == [
-        ["/usr/bin/sudo", "--", sys.executable, "-P", "-m", "memlab", "up", "my lab.yaml"]
+        ["/usr/bin/sudo", "--", sys.executable, "-PB", "-m", "memlab", "up", "my lab.yaml"]
     ]
     assert capsys.readouterr().err == "As root, memlab will:\n  - turn a knob\n"
 
@@ -109,7 +109,7 @@ def test_no_sudo(user: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(HostError, match="there is no sudo") as error:
         asroot.become_root([])
-    assert f"{sys.executable} -P -m memlab up" in error.value.hint
+    assert f"{sys.executable} -PB -m memlab up" in error.value.hint
     assert error.value.exit_code == 3
     assert not user
 
@@ -147,13 +147,13 @@ def test_what_is_typed_as_root_is_one_line_for_a_shell(
     user: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/a b/python")
-    assert asroot.typed_as_root("doctor") == "sudo '/a b/python' -P -m memlab doctor"
+    assert asroot.typed_as_root("doctor") == "sudo '/a b/python' -PB -m memlab doctor"
     monkeypatch.setattr("shutil.which", lambda name: None)
     ran = subprocess.run(
         ["sh", "-c", f"set -- {asroot.typed_as_root('doctor')}; printf '%s|' \"$@\""],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert ran.stdout == "su|-c|'/a b/python' -P -m memlab doctor|"
+    assert ran.stdout == "su|-c|'/a b/python' -PB -m memlab doctor|"
 
 
 def test_root_without_its_rights(monkeypatch: pytest.MonkeyPatch) -> None:
