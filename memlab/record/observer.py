@@ -79,7 +79,16 @@ class Observer:
         with theirs:
             process = subprocess.Popen(
                 # -I -S: nobody's PYTHONPATH, no site-packages: small, and the same everywhere.
-                [sys.executable, "-I", "-S", "-c", _SCRIPT, str(package), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-B",
+                    "-c",
+                    _SCRIPT,
+                    str(package),
+                    str(theirs.fileno()),
+                ],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
