@@ -33,13 +33,22 @@ class Fleet:
     """The machines by name, in the order of the lab file; empty until `start_due`."""
 
     def __init__(
-        self, lab: Lab, stage: Stage, journal: Journal, run: Path, invoker: Invoker
+        self,
+        lab: Lab,
+        stage: Stage,
+        journal: Journal,
+        *,
+        run: Path,
+        invoker: Invoker,
+        watch: Callable[[Path], None],
     ) -> None:
+        """`watch` is told of each VM's memory.stat before the VM boots."""
         self.lab = lab
         self.machines: dict[str, Machine] = {}
         self.groups: dict[str, MemoryGroup] = {}
         self._stage = stage
         self._journal = journal
+        self._watch = watch
         self._run = run
         self._invoker = invoker
         self._waiting = sorted(enumerate(lab.vms, start=1), key=lambda one: one[1].start)
@@ -71,6 +80,7 @@ class Fleet:
     def _start(self, spec: VmSpec, owner: int) -> Machine:
         group = self._stage.group.child(spec.name)
         self._stage.make_group(group)
+        self._watch(group.files.stat)  # before the guest boots: it grows fastest then
         self.groups[spec.name] = group
         if spec.limit is not None:
             group.set_limit(spec.limit)

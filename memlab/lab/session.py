@@ -147,7 +147,10 @@ class Session:
             )
             observer = self._observer(owner, stage)
             stack.callback(observer.stop)
-            fleet = Fleet(self.lab, stage, owner.journal, self.directory, self.prepared.invoker)
+            fleet = Fleet(
+                self.lab, stage, owner.journal, run=self.directory,
+                invoker=self.prepared.invoker, watch=keeper.watch,
+            )  # fmt: skip
             stack.callback(fleet.stop)
             derived = stack.enter_context(Derived(Recording.open(self.path, check=False)))
             hands = Hands(self.lab, stage, fleet, keeper, roots=self._roots)
@@ -160,7 +163,6 @@ class Session:
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
 
             def started(machine: Machine, number: int) -> None:
-                keeper.watch(fleet.groups[machine.config.name].files.stat)
                 observer.add(machine.target, owner=number, board_fd=machine.board_fd)
                 recording.event(self.clock(), "vm-started", machine.config.name, {})
                 self._note(f"{machine.config.name} runs")
@@ -236,8 +238,10 @@ class Session:
         recording: Recording,
     ) -> None:
         """Sleep until a sample is there, somebody asks, or a tick is over."""
-        waiting = (channel.fileno(), observer.fileno(), owner.guard.fileno())
-        ready, _, _ = select.select(waiting, [], [], TICK)
+        poll = select.poll()  # not select(): a lab of hundreds of VMs has descriptors above 1,023
+        for one in (channel, observer, owner.guard):
+            poll.register(one.fileno(), select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(TICK * 1000)}
         if channel.fileno() in ready:
             channel.serve(lambda asked: self._answer(asked, governor))
         if observer.fileno() in ready:
