@@ -176,6 +176,21 @@ def test_of_two_labs_started_at_once_one_runs(trial: Trial) -> None:
         trial.given_back(within=1)
 
 
+def test_a_silent_peer_holds_the_lab_up_for_five_seconds_at_most(trial: Trial) -> None:
+    with trial.up(duration="60s") as run:
+        run.until_pressed()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(str(place() / CONTROL))
+            silent.sendall(b'{"verb"')
+            began = time.monotonic()
+            assert run.ask({"verb": "status"})["lab"] == "faults"
+            assert time.monotonic() - began < 7
+        with pytest.raises(MemlabError, match="does not know"):
+            run.ask({"verb": "dance"})
+        run.ask({"verb": "down"})
+        assert run.end() == 130, run.said
+
+
 def test_the_sampler_is_killed(trial: Trial) -> None:
     with trial.up(duration="20s") as run:
         run.until_pressed()
@@ -244,18 +259,3 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         trial.given_back(within=1)
     finally:
         subprocess.run(["rm", "-r", str(folder)], check=True)
-
-
-def test_a_silent_peer_holds_the_lab_up_for_five_seconds_at_most(trial: Trial) -> None:
-    with trial.up(duration="60s") as run:
-        run.until_pressed()
-        with socket.socket(socket.AF_UNIX) as silent:
-            silent.connect(str(place() / CONTROL))
-            silent.sendall(b'{"verb"')
-            began = time.monotonic()
-            assert run.ask({"verb": "status"})["lab"] == "faults"
-            assert time.monotonic() - began < 7
-        with pytest.raises(MemlabError, match="does not know"):
-            run.ask({"verb": "dance"})
-        run.ask({"verb": "down"})
-        assert run.end() == 130, run.said
