@@ -63,7 +63,7 @@ def _vm_view(vm: Claims, latest: Latest) -> VmView:
     rates = {name: value for name, value in seen.items() if name in _RATES}
     sizes = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
     claims = {"shares": vm.shares, "reservation": vm.reservation, "limit": vm.limit}
-    return VmView(vm.name, vm.memory, **claims, **sizes, **rates)  # type: ignore[arg-type] # by name
+    return VmView(vm.name, vm.memory, **claims, **sizes, **rates)  # type: ignore[arg-type] # fields of VmView, chosen by name above
 
 
 def _bytes(value: float | None) -> int | None:

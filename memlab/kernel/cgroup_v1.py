@@ -48,7 +48,7 @@ class V1Group:
         if self.unified_path:
             try:
                 tree.make(self.unified_path)
-            except BaseException:
+            except BaseException:  # undone, then raised again: an interrupt too
                 tree.remove_tree(self.path, timeout=0)
                 raise
 

@@ -78,7 +78,7 @@ class Guard:
                 )
             if answer["say"] == "owned":
                 raise owned_error(run)
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             ours.close()
             raise
         return cls(run, header, ours, _facts(answer), roots)

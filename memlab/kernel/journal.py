@@ -51,7 +51,7 @@ class Journal:
         try:
             journal._append([{"do": "begin", **header.as_json()}])
             run.sync()
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             journal.close()
             run.remove(NAME)  # an empty one, which names nothing, would refuse every later run
             raise

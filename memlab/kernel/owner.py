@@ -98,10 +98,10 @@ def acquire(
         try:
             journal = Journal.create(run, header, roots=roots)
             guard.settle(journal, guard_groups)
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             guard.release(Restored())
             raise
-    except BaseException:
+    except BaseException:  # undone, then raised again: an interrupt too
         run.close()
         raise
     return Owner(run, journal, guard, roots)

@@ -122,7 +122,7 @@ def make_file(path: Path, size: int, roots: Roots = HOST) -> int:
         raise KernelError(path, "create", error.errno or 0, hint=_elsewhere()) from error
     try:
         _fill(fd, path, size, kind)
-    except BaseException:
+    except BaseException:  # undone, then raised again: an interrupt too
         path.unlink()
         raise
     finally:
@@ -221,7 +221,7 @@ def make_zram(size: int, *, compressor: str | None = None, roots: Roots = HOST) 
     device = Path(f"/dev/zram{number}")
     try:
         _set_up_zram(device, roots.sys / f"block/zram{number}", size, compressor)
-    except BaseException:
+    except BaseException:  # undone, then raised again: an interrupt too
         remove_zram(device, roots)
         raise
     return device

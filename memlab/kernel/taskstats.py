@@ -109,7 +109,7 @@ class Taskstats:
             # Not settimeout(), which polls before every call and costs half as much again.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ONE_SECOND)
             self._family = self._find_family()
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             self.close()
             raise
 

@@ -102,7 +102,7 @@ class Observer:
             observer._ask("ping")
         except Closed as closed:
             raise observer._ended() from closed
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             observer.stop()
             raise
         return observer

@@ -236,7 +236,7 @@ class Recording:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             if self.connection.in_transaction:  # a full disk has rolled it back already
                 self.connection.execute("ROLLBACK")
             raise

@@ -115,7 +115,7 @@ class Child:
                 on_spawn(self.pid)
             for group in places.join:
                 write_text(group / "cgroup.procs", str(self.pid))
-        except BaseException:
+        except BaseException:  # undone, then raised again: an interrupt too
             self.end(patience=0)
             raise
 

@@ -95,10 +95,10 @@ def trial_without_mount(trial: Trial) -> float:
     """Seconds until the host is as before, but for the mount of the test itself."""
     mounts = {str(trial.folder / "disk"): "ours"}
     now = trial.host().mounts
-    trial.before.mounts.update({name: now[name] for name in mounts})  # type: ignore[attr-defined]
+    trial.before.mounts.update({name: now[name] for name in mounts})  # type: ignore[attr-defined]  # a dict inside
     seconds = trial.given_back()
     for name in mounts:
-        del trial.before.mounts[name]  # type: ignore[attr-defined]
+        del trial.before.mounts[name]  # type: ignore[attr-defined]  # a dict inside
     return seconds
 
 
