@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from memlab.errors import HostError
 from memlab.kernel import cgroup_v1, cgroup_v2
-from memlab.kernel.cgroup_tree import GroupFiles, LimitWrite, MemoryStat, parse_stat
+from memlab.kernel.cgroup_tree import GroupFiles, LimitWrite, MemoryStat, parse_stat, stat_names
 from memlab.kernel.files import HOST, Applied, Roots, read_text
 from memlab.kernel.psi import Pressure
 
@@ -30,6 +30,7 @@ __all__ = [
     "own_memory_group",
     "own_unified_group",
     "parse_stat",
+    "stat_names",
 ]
 
 

@@ -101,6 +101,15 @@ _V1_NAMES: Final = {
 }
 
 
+def stat_names(fields: Iterable[str], raw: bytes) -> tuple[bytes, ...]:
+    """What these fields of MemoryStat are called in a memory.stat of this version.
+
+    A field that this version has not gets a name that no line has.
+    """
+    names = _V1_NAMES if b"total_rss " in raw else _V2_NAMES
+    return tuple(names.get(field, b"") for field in fields)
+
+
 def parse_stat(raw: bytes) -> MemoryStat:
     """`memory.stat` of either version. Of v1 the `total_` lines, which include the subtree."""
     found = parse_pairs(raw)

@@ -200,8 +200,7 @@ class KeptFile:
         if self._fd < 0:
             return None
         try:
-            piece = os.pread(self._fd, _CHUNK, 0)
-            whole = piece
+            piece = whole = os.pread(self._fd, _CHUNK, 0)
             # smaps and vmstat come in pieces of about 4 KiB, however large the buffer.
             while len(piece) >= 3072 and (piece := os.pread(self._fd, _CHUNK, len(whole))):
                 whole += piece

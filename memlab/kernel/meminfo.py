@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,11 @@ _NAMES: Final = {
 def path(roots: Roots = HOST) -> Path:
     """The file, for a reader that keeps it open."""
     return roots.proc / "meminfo"
+
+
+def lines(fields: Iterable[str]) -> tuple[bytes, ...]:
+    """How the file names these fields, for a reader that picks few of them: mem_total is total."""
+    return tuple(_NAMES[field.removeprefix("mem_")] for field in fields)
 
 
 def parse(raw: bytes) -> Meminfo:

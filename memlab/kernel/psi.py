@@ -31,8 +31,14 @@ class Pressure:
 
 def parse(raw: bytes) -> Pressure:
     """Both totals from the bytes of a pressure file; a line that is not there is None."""
-    totals = {name: int(value) for name, value in _TOTAL.findall(raw)}
-    return Pressure(totals.get(b"some"), totals.get(b"full"))
+    return Pressure(*totals(raw))
+
+
+def totals(raw: bytes) -> tuple[int | None, int | None]:
+    """The same as a bare pair, for what is read at every sample."""
+    found = dict(_TOTAL.findall(raw))
+    some, full = found.get(b"some"), found.get(b"full")
+    return None if some is None else int(some), None if full is None else int(full)
 
 
 def read(path: Path) -> Pressure | None:

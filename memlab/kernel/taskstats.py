@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -66,6 +67,11 @@ class Delays:
     thrashing: Delay | None = None
     compact: Delay | None = None
     wpcopy: Delay | None = None
+
+    def ns(self, names: Iterable[str]) -> tuple[int | None, ...]:
+        """The nanoseconds of these delays, in their order."""
+        found = [getattr(self, name) for name in names]
+        return tuple([None if delay is None else delay.ns for delay in found])
 
 
 def delayacct_path(roots: Roots = HOST) -> Path:

@@ -10,6 +10,9 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Sequence
+from itertools import compress
+from operator import itemgetter, ne
 from typing import Final
 
 from memlab.errors import RecordingError
@@ -24,13 +27,28 @@ from memlab.guest.wire import (
     HISTOGRAM_OFFSET,
 )
 
-# Signed, as SQLite's integers are: a counter beyond 2**63 is a fault of the agent, not of ours.
-_COUNTERS: Final = struct.Struct(f"<{len(BOARD_FIELDS)}q")
 _HISTOGRAM: Final = struct.Struct(f"<{HISTOGRAM_BUCKETS}q")
 _SEQUENCE: Final = struct.Struct("<Q")
 _SEQUENCE_OFFSET: Final = BOARD_HEADER.size - _SEQUENCE.size
+assert BOARD_HEADER.size == COUNTERS_OFFSET  # so that one unpacking takes both
 _TRIES: Final = 50
 _PAUSE: Final = 20e-6
+
+
+class Selection:
+    """Some of the board's counters, in its order, for a reader that wants no others."""
+
+    __slots__ = ("form", "of")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        places = [BOARD_FIELDS.index(name) for name in names]
+        if places != sorted(places):
+            raise ValueError("a selection has the board's order")
+        # Signed, as SQLite's integers are: a counter beyond 2**63 is a fault of the agent.
+        fields = ("q" if name in names else "8x" for name in BOARD_FIELDS)
+        self.form = struct.Struct("<Q" + "".join(fields))
+        self.of = itemgetter(*places)
+        """These of a tuple of all counters."""
 
 
 class Board:
@@ -41,7 +59,6 @@ class Board:
         self._map = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ)
         self._view = memoryview(self._map)
         self._histogram = bytes(_HISTOGRAM.size)
-        self._counts: tuple[int, ...] = (0,) * HISTOGRAM_BUCKETS
         magic, version, frames, _ = BOARD_HEADER.unpack_from(self._map)
         if magic not in (0, BOARD_MAGIC) or (magic and version != BOARD_VERSION):
             self.close()
@@ -51,18 +68,17 @@ class Board:
             )
         self._frames = frames
 
-    def counters(self) -> tuple[int, ...] | None:
-        """The counters in the order of BOARD_FIELDS; None before the guest has published any.
+    def counters(self, chosen: Selection) -> tuple[int, ...] | None:
+        """The chosen counters; None before the guest has published any.
 
         None as well if the agent was stopped while it wrote them.
         """
         for attempt in range(_TRIES):
-            (before,) = _SEQUENCE.unpack_from(self._map, _SEQUENCE_OFFSET)
-            if before % 2 == 0:
-                values = _COUNTERS.unpack_from(self._map, COUNTERS_OFFSET)
+            sequence, *values = chosen.form.unpack_from(self._map, _SEQUENCE_OFFSET)
+            if sequence % 2 == 0:
                 (after,) = _SEQUENCE.unpack_from(self._map, _SEQUENCE_OFFSET)
-                if before == after:
-                    return values if before else None
+                if after == sequence:
+                    return tuple(values) if sequence else None
             if attempt > 2:
                 time.sleep(_PAUSE)  # the writer may wait for this very core
         return None
@@ -70,16 +86,16 @@ class Board:
     def changed_buckets(self) -> list[tuple[int, int]]:
         """Buckets of the histogram that have grown since the last call, with their counts."""
         raw = self._view[HISTOGRAM_OFFSET : HISTOGRAM_OFFSET + _HISTOGRAM.size].tobytes()
-        if raw == self._histogram:
+        before, self._histogram = self._histogram, raw
+        if raw == before:
             return []
-        counts = _HISTOGRAM.unpack(raw)
-        changed = [
-            (bucket, count)
-            for bucket, (count, before) in enumerate(zip(counts, self._counts, strict=True))
-            if count != before
-        ]
-        self._histogram, self._counts = raw, counts
-        return changed
+        # Most buckets stay empty for ever: look between the first and the last that do not.
+        end = -(-len(raw.rstrip(b"\0")) // 8)
+        begin = (len(raw) - len(raw.lstrip(b"\0"))) // 8
+        form = f"<{end - begin}q"
+        counts = struct.unpack_from(form, raw, begin * 8)
+        grown = map(ne, counts, struct.unpack_from(form, before, begin * 8))
+        return list(compress(zip(range(begin, end), counts, strict=True), grown))
 
     def frame_map(self, frames: int) -> memoryview:
         """One byte a guest frame: 1 = touched and not given back. It changes while it is read."""

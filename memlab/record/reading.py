@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from memlab.kernel import meminfo, procs, psi, vmstat
-from memlab.kernel.cgroup import GroupFiles, files_of, parse_stat
+from memlab.kernel.cgroup import GroupFiles, files_of, stat_names
 from memlab.kernel.files import KeptFile, Roots, parse_names
+from memlab.kernel.picker import Numbers, Picker
 from memlab.kernel.swap import parse_areas
-from memlab.record.sample import HOST_FAST
+from memlab.record.sample import HOST_FAST, MEMORY_STAT
+from memlab.units import KIB
 
 Values = dict[str, int | None]
 """Figures by the names of raw columns."""
@@ -32,6 +34,12 @@ _KSM_FILES: Final = {
 _VMSTAT: Final = tuple(
     column.name for column in HOST_FAST.columns if column.source == "/proc/vmstat"
 )
+_MEMINFO: Final = tuple(
+    column.name for column in HOST_FAST.columns if column.source == "/proc/meminfo"
+)
+_STAT: Final = (*(name.removeprefix("workingset_") for name in MEMORY_STAT), "kernel")
+_COLUMNS: Final = (*MEMORY_STAT, "kernel")
+_SWAP: Final = MEMORY_STAT.index("swap")
 _UNLIMITED: Final = 2**62
 """v1 prints no limit as the largest whole number of pages."""
 
@@ -64,16 +72,19 @@ class HostReader:
 
         self._meminfo = keep(meminfo.path(roots))
         self._vmstat = keep(vmstat.path(roots))
+        self._pick_meminfo = Picker(meminfo.lines(_MEMINFO))
+        self._pick_vmstat = Picker([name.encode() for name in _VMSTAT])
         self._ksm = {name: keep(roots.ksm / file) for name, file in _KSM_FILES.items()}
         self._pressure = keep(psi.host_path(roots))
         self._ksmd = procs.ksmd_pid(roots)
 
     def fast(self) -> Values:
         """A row of host_fast by name."""
-        counters = vmstat.parse(self._vmstat.read() or b"")
-        values = self.memory() | {name: getattr(counters, name) for name in _VMSTAT}
+        values = self.memory()
+        values |= zip(_VMSTAT, self._pick_vmstat(self._vmstat.read()), strict=True)
         values["ksmd_cpu_ns"] = cpu_ns(self._ksmd)
-        return values | stalls(self._pressure)
+        values["stall_some_us"], values["stall_full_us"] = stalls(self._pressure)
+        return values
 
     def medium(self) -> Values:
         """A row of host_medium by name."""
@@ -83,26 +94,17 @@ class HostReader:
 
     def memory(self) -> Values:
         """What meminfo says, by the names of the raw columns."""
-        found = meminfo.parse(self._meminfo.read() or b"")
+        kib = self._pick_meminfo(self._meminfo.read())
         return {
-            "mem_total": found.total,
-            "mem_free": found.free,
-            "mem_available": found.available,
-            "swap_total": found.swap_total,
-            "swap_free": found.swap_free,
-            "swap_cached": found.swap_cached,
-            "zswap": found.zswap,
-            "zswapped": found.zswapped,
+            name: None if value is None else value * KIB
+            for name, value in zip(_MEMINFO, kib, strict=True)
         }
 
 
-def stalls(file: KeptFile | None) -> Values:
-    """Both totals of a pressure file; absent where there is none."""
+def stalls(file: KeptFile | None) -> tuple[int | None, int | None]:
+    """Both totals of a pressure file, µs; absent where there is none."""
     raw = file.read() if file else None
-    if raw is None:
-        return {}
-    pressure = psi.parse(raw)
-    return {"stall_some_us": pressure.some_total_us, "stall_full_us": pressure.full_total_us}
+    return (None, None) if raw is None else psi.totals(raw)
 
 
 class GroupReader:
@@ -118,9 +120,10 @@ class GroupReader:
         self.pressure = keep(files.pressure) if files.pressure else None
         self._stat = keep(files.stat)
         self._swap = keep(files.swap) if self.is_v2 and files.swap else None
+        self._pick: Picker | None = None
 
-    def medium(self) -> Values | None:
-        """memory.stat, by the names of the raw columns; None if the group is gone.
+    def stat(self) -> Numbers | None:
+        """memory.stat: MEMORY_STAT of the raw columns, then kernel; None if the group is gone.
 
         The read makes the kernel flush its per-CPU counters, without which reclaim decides by
         stale figures. That needs ≥ 5 Hz; the lab's keeper does it, this read only helps.
@@ -128,22 +131,12 @@ class GroupReader:
         raw = self._stat.read()
         if raw is None:
             return None
-        stat = parse_stat(raw)
-        return {
-            "anon": stat.anon,
-            "file": stat.file,
-            "shmem": stat.shmem,
-            "active_anon": stat.active_anon,
-            "inactive_anon": stat.inactive_anon,
-            "swapcached": stat.swapcached,
-            "swap": number(self._swap) if self._swap else stat.swap,
-            "zswap": stat.zswap,
-            "zswapped": stat.zswapped,
-            "kernel": stat.kernel,
-            "pgfault": stat.pgfault,
-            "pgmajfault": stat.pgmajfault,
-            "workingset_refault_anon": stat.refault_anon,
-        }
+        if self._pick is None:
+            self._pick = Picker(stat_names(_STAT, raw))
+        found = self._pick(raw)
+        if self._swap is None:
+            return found
+        return (*found[:_SWAP], number(self._swap), *found[_SWAP + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +174,7 @@ class LabReader:
     def fast(self, vms: int, configured: int) -> Values:
         """A row of lab_fast by name."""
         statm = self._statm.read()
+        some, full = stalls(self._group.pressure)
         return {
             "vms": vms,
             "configured": configured,
@@ -191,7 +185,8 @@ class LabReader:
             "sampler_cpu_ns": time.process_time_ns(),
             "sampler_resident_pages": int(statm.split()[1]) if statm else None,
             **self.levels(),
-            **stalls(self._group.pressure),
+            "stall_some_us": some,
+            "stall_full_us": full,
         }
 
     def levels(self) -> Values:
@@ -212,7 +207,8 @@ class LabReader:
 
     def medium(self) -> Values:
         """A row of lab_medium by name."""
-        values = self._group.medium() or {}
+        stat = self._group.stat()
+        values = Values() if stat is None else Values(zip(_COLUMNS, stat, strict=True))
         values["oom_kill"] = parse_names(self._kills.read() or b"").get("oom_kill")
         if self._kernel is not None:
             values["kernel"] = number(self._kernel)

@@ -130,6 +130,12 @@ BALANCE: Final = (
 )
 """The board's counters that the ledger needs, read directly before and after a page walk."""
 
+MEMORY_STAT: Final = (
+    *("anon", "file", "shmem", "active_anon", "inactive_anon", "swapcached", "swap"),
+    *("zswap", "zswapped", "pgfault", "pgmajfault", "workingset_refault_anon"),
+)
+"""Raw columns of a group's memory.stat, in the order of every table that has them."""
+
 _V2 = "memory controller on cgroup v2"
 _V1 = "memory controller on cgroup v1"
 _PSI = "CONFIG_PSI; psi=1 where it is off by default"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from memlab.errors import HostError, KernelError, MemlabError, RecordingError
 from memlab.kernel.files import HOST, Roots
@@ -27,7 +27,7 @@ from memlab.kernel.taskstats import Taskstats
 from memlab.record.channel import Channel, Closed, Start, decode_vm
 from memlab.record.columns import Tier
 from memlab.record.reading import HostReader, LabReader
-from memlab.record.sample import HOST_FAST, HOST_MEDIUM, LAB_DEEP, LAB_FAST, LAB_MEDIUM, Sample
+from memlab.record.sample import HOST_FAST, HOST_MEDIUM, LAB_DEEP, LAB_FAST, LAB_MEDIUM, Row, Sample
 from memlab.record.store import Recording
 from memlab.record.timetable import Timetable
 from memlab.record.vmreader import VmReader, Walk, deep_rows
@@ -37,7 +37,6 @@ CHECKPOINT_SECONDS: Final = 5.0
 
 _NICE: Final = -10
 _MICRO: Final = 1_000_000
-_Read = TypeVar("_Read")
 
 
 class Sampler:
@@ -150,7 +149,7 @@ class Sampler:
         before = self._lab.levels()["usage"]
         walked = set[str]()
         while (name := next((vm for vm in self._vms if vm not in walked), None)) is not None:
-            walk = self._read(name, self._vms[name], lambda each: each.deep(self.clock))
+            walk = self._walk(name)
             walks += [] if walk is None else [walk]
             walked.add(name)
             yield
@@ -173,25 +172,30 @@ class Sampler:
             Sample(Tier.DEEP, began, missed=missed, lab=LAB_DEEP.row(values), vms=rows)
         )  # fmt: skip
 
-    def _each(self, read: Callable[[VmReader], _Read | None]) -> list[tuple[str, _Read]]:
-        """What `read` gives for each VM that has not ended."""
+    def _each(self, read: Callable[[VmReader], Row | None]) -> list[tuple[str, Row]]:
+        """What `read` gives for each VM that has not ended. No call more than it takes: hot."""
         rows = []
         for name, reader in self._vms.items():
-            row = self._read(name, reader, read)
+            try:
+                row = read(reader)
+            except KernelError as error:
+                self._tell_once(name, error)
+                continue
             if row is not None:
                 rows.append((name, row))
         return rows
 
-    def _read(
-        self, name: str, reader: VmReader, read: Callable[[VmReader], _Read | None]
-    ) -> _Read | None:
-        """One VM's part; a file that cannot be read costs this VM's row, and is told once."""
+    def _tell_once(self, name: str, error: KernelError) -> None:
+        """A file that cannot be read costs this VM's row, and is told once."""
+        if name not in self._failed:
+            self._failed.add(name)
+            self._tell({"trouble": f"VM {name} cannot be sampled: {error.message}"})
+
+    def _walk(self, name: str) -> Walk | None:
         try:
-            return read(reader)
+            return self._vms[name].deep(self.clock)
         except KernelError as error:
-            if name not in self._failed:
-                self._failed.add(name)
-                self._tell({"trouble": f"VM {name} cannot be sampled: {error.message}"})
+            self._tell_once(name, error)
             return None
 
     def _store(self, sample: Sample) -> None:

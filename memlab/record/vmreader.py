@@ -11,29 +11,46 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
 from memlab.kernel.files import HOST, KeptFile, Roots
-from memlab.kernel.ksm import parse_process
 from memlab.kernel.pagemap import PageClasses, PageWalker
-from memlab.kernel.taskstats import Delay, Taskstats, delayacct
-from memlab.record.board import Board
+from memlab.kernel.picker import Picker
+from memlab.kernel.taskstats import Taskstats, delayacct
+from memlab.record.board import Board, Selection
 from memlab.record.reading import GroupReader, Values, number, stalls
-from memlab.record.sample import BALANCE, GUEST_FAST, GUEST_MEDIUM, VM_DEEP, VM_FAST, VM_MEDIUM, Row
+from memlab.record.sample import (
+    BALANCE,
+    GUEST_FAST,
+    GUEST_MEDIUM,
+    MEMORY_STAT,
+    VM_DEEP,
+    VM_FAST,
+    VM_MEDIUM,
+    Row,
+)
 from memlab.units import PAGE
 from memlab.vm.base import Target
 
 _NO_GUEST: Final = (None,) * len(BOARD_FIELDS)
-_BALANCE: Final = tuple((name, BOARD_FIELDS.index(name)) for name in BALANCE)
-_GUEST_MEDIUM: Final = tuple(f"guest_{name}" for name in GUEST_MEDIUM)
-_guest_fast = itemgetter(*map(BOARD_FIELDS.index, GUEST_FAST))
-_guest_medium = itemgetter(*map(BOARD_FIELDS.index, GUEST_MEDIUM))
+_BALANCE, _FAST, _MEDIUM = Selection(BALANCE), Selection(GUEST_FAST), Selection(GUEST_MEDIUM)
 _CLASSES: Final = ("private", "shared", "zero", "out", "not_backed")
 
-_FAST_ORDER: Final = ("usage", "resident_pages", "file_pages", "minor_faults", "major_faults")
-assert VM_FAST.names[: len(_FAST_ORDER)] == _FAST_ORDER  # as `fast` puts its values
+_KSM: Final = ("ksm_merging_pages", "ksm_zero_pages", "ksm_rmap_items")
+_DELAYS: Final = ("swapin", "thrashing", "freepages", "wpcopy")
+_NO_DELAYS: Final = (None,) * len(_DELAYS)
+
+# `fast` and `medium` put their values in these orders, without looking at a name.
+assert VM_FAST.names == (
+    *("usage", "resident_pages", "file_pages", "minor_faults", "major_faults"),
+    *(f"guest_{name}" for name in GUEST_FAST),
+)
+assert VM_MEDIUM.names == (
+    *(*MEMORY_STAT, "stall_some_us", "stall_full_us", *_KSM),
+    *(f"guest_{name}" for name in GUEST_MEDIUM),
+    *("swapin_delay_ns", "thrashing_delay_ns", "reclaim_delay_ns", "copy_delay_ns"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class VmReader:
         self.target = target
         # A task that began while the switch was off would say 0 for ever: not known.
         self._delays = delays if delayacct(roots) else None
+        self._pick_ksm = Picker([name.encode() for name in _KSM])
         self._told: tuple[int | None, ...] = _NO_GUEST
         with ExitStack() as stack:
             self._open(target, board_fd, roots, stack)
@@ -92,58 +110,45 @@ class VmReader:
         statm = self._statm.read()
         if statm is None:
             return None
-        _, resident, files, *_ = statm.split()
+        _, resident, files, _ = statm.split(None, 3)
         return (
             number(self._group.usage),
             int(resident),
             int(files),
             *self._faults(),
-            *_guest_fast(self._guest()),
+            *self._guest(_FAST),
         )
 
     def _faults(self) -> tuple[int | None, int | None]:
         """Minor and major faults of a VM without a board: fields 10 and 12, behind the name."""
-        raw = self._stat.read() if self._stat else None
-        if raw is None:
+        if self._stat is None or (raw := self._stat.read()) is None:
             return None, None
         words = raw.rpartition(b")")[2].split()
         return int(words[7]), int(words[9])
 
-    def _guest(self) -> tuple[int | None, ...]:
-        if self._board is None:
-            return self._told
-        return self._board.counters() or _NO_GUEST
+    def _guest(self, chosen: Selection) -> tuple[int | None, ...]:
+        said = None if self._board is None else self._board.counters(chosen)
+        if said is not None:
+            return said
+        told: tuple[int | None, ...] = chosen.of(self._told)
+        return told
 
     def medium(self) -> Row | None:
         """A row of vm_medium; None if the VM has ended."""
-        values = self._group.medium()
-        if values is None or self._statm.read() is None:
+        stat, ksm = self._group.stat(), self._ksm.read()
+        if stat is None or (ksm is None and self._statm.read() is None):
             return None
-        values |= stalls(self._group.pressure) | self._merged() | self._waits()
-        values |= zip(_GUEST_MEDIUM, _guest_medium(self._guest()), strict=True)
-        return VM_MEDIUM.row(values)
+        return (
+            *stat[: len(MEMORY_STAT)],
+            *stalls(self._group.pressure),
+            *self._pick_ksm(ksm),
+            *self._guest(_MEDIUM),
+            *self._waits(),
+        )
 
-    def _merged(self) -> Values:
-        raw = self._ksm.read()
-        if raw is None:
-            return {}
-        ksm = parse_process(raw)
-        return {
-            "ksm_merging_pages": ksm.merging_pages,
-            "ksm_zero_pages": ksm.zero_pages,
-            "ksm_rmap_items": ksm.rmap_items,
-        }
-
-    def _waits(self) -> Values:
+    def _waits(self) -> tuple[int | None, ...]:
         found = self._delays.of_group(self.target.pid) if self._delays else None
-        if found is None:
-            return {}
-        return {
-            "swapin_delay_ns": _ns(found.swapin),
-            "thrashing_delay_ns": _ns(found.thrashing),
-            "reclaim_delay_ns": _ns(found.freepages),
-            "copy_delay_ns": _ns(found.wpcopy),
-        }
+        return _NO_DELAYS if found is None else found.ns(_DELAYS)
 
     def latency(self) -> list[tuple[int, int]]:
         """Buckets of the histogram that have grown since the last call, with their counts."""
@@ -151,20 +156,20 @@ class VmReader:
 
     def deep(self, clock: Callable[[], int]) -> Walk | None:
         """The page tables, between two looks at the guest's counters; None if the VM has ended."""
-        began, before = clock(), self._guest()
+        began, before = clock(), self._guest(_BALANCE)
         classes = None
         if self._walker is not None:
             classes = self._walker.walk(self._frame_map())
             if classes is None:
                 return None
-        after, ended, statm = self._guest(), clock(), self._statm.read()
+        after, ended, statm = self._guest(_BALANCE), clock(), self._statm.read()
         if statm is None:
             return None
         _, resident, files, *_ = statm.split()
         values: Values = {"began": began, "ended": ended}
         values |= {"resident_pages": int(resident), "file_pages": int(files)}
-        values |= {f"before_{name}": before[index] for name, index in _BALANCE}
-        values |= {f"after_{name}": after[index] for name, index in _BALANCE}
+        values |= {f"before_{name}": value for name, value in zip(BALANCE, before, strict=True)}
+        values |= {f"after_{name}": value for name, value in zip(BALANCE, after, strict=True)}
         if classes is not None:
             values |= {name: getattr(classes, name) for name in _CLASSES}
             values["frames_differ"] = classes.frames_differ
@@ -181,10 +186,6 @@ class VmReader:
     def close(self) -> None:
         """Close the files; closing twice is harmless."""
         self._open_files.close()
-
-
-def _ns(delay: Delay | None) -> int | None:
-    return None if delay is None else delay.ns
 
 
 def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:
