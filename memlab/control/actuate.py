@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
+from memlab.control.policy import Action, Balloon, Block, Mechanism, Reclaim, Share
 from memlab.errors import VmError
+from memlab.kernel.cgroup_tree import freeze
 from memlab.kernel.files import HOST, Applied, Roots, read_text
 from memlab.kernel.madvise import pageout
 from memlab.units import MIB, PAGE, format_size
@@ -66,6 +67,8 @@ class Actuator:
         self._compression = compression
         self._roots = roots
         self._cursors: dict[str, int] = {}
+        self.blocked: set[str] = set()
+        """VMs that a policy lets not run now."""
 
     def carry_out(self, action: Action) -> Done:
         """Do it. A VM that cannot take part is said in `got`; a refused knob raises KernelError."""
@@ -78,6 +81,8 @@ class Actuator:
             case Reclaim(vm=vm, size=size, into=into):
                 asked = f"{format_size(size)} into {into}"
                 got = self._reclaim(vm, size, into)
+            case Block(vm=vm, on=on):
+                asked, got = "blocked" if on else "runs again", self._block(vm, on)
         return Done(asked, got, time.monotonic() - began)
 
     def _share(self, on: bool, pages: int | None) -> str:
@@ -90,11 +95,31 @@ class Actuator:
         vm = self._machines.get(name)
         if vm is None or vm.link is None:
             return "no guest driver answers"
+        if name in self.blocked:
+            return "the VM is blocked: its driver cannot answer"
         try:
             vm.link.call("balloon", timeout=2.0, target=target)
         except VmError as error:
             return error.message
         return "taken up by the driver"
+
+    def _block(self, name: str, on: bool) -> str:
+        """Freeze the VM's cgroup2 directory, or thaw it.
+
+        A frozen group can be killed as any other, so that no clean-up needs a thaw.
+        """
+        vm = self._machines.get(name)
+        if vm is None or vm.ended():
+            return "the VM runs no more"
+        if freeze(vm.target.unified_group, frozen=on) is None:
+            return "it goes on: this kernel has no cgroup.freeze"
+        (self.blocked.add if on else self.blocked.discard)(name)
+        return "frozen" if on else "runs"
+
+    def release(self) -> None:
+        """Let every VM run again."""
+        for name in sorted(self.blocked):
+            self._block(name, on=False)
 
     def _reclaim(self, name: str, size: int, into: Mechanism) -> str:
         vm = self._machines.get(name)

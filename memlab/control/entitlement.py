@@ -87,7 +87,7 @@ def _rate(client: Client, tax: float, progressive_tax: bool) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A client's memory as a function of the level λ = 1/ρ: two straight pieces, cut at the ends."""
+    """A client's memory by the level λ = 1/ρ: two straight pieces, cut at the ends."""
 
     client: Client
     active: int

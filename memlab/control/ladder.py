@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
 from memlab.control.policy import (
     Action,
@@ -23,6 +23,7 @@ from memlab.control.policy import (
     View,
     VmView,
 )
+from memlab.control.settings import Scales, percent
 from memlab.units import MIB, PAGE, format_size
 
 
@@ -48,19 +49,18 @@ _SMALLEST: Final = 1 * MIB
 
 @dataclass(frozen=True, slots=True)
 class LadderSettings:
-    """Fractions 0…1. The four thresholds are of the host budget; `step` is of a VM's size."""
+    """The four thresholds are of the host budget, the others of a VM's configured size."""
 
-    sharing: float = 0.60
-    balloon: float = 0.40
-    compression: float = 0.20
-    swap: float = 0.08
-    hysteresis: float = 0.05
-    step: float = 0.10
-    """Largest change of one balloon in one tick, of the configured size."""
-    maximum: float = 0.65
-    """Largest balloon, of the configured size (ESX Mem.CtlMaxPercent, 65 %)."""
-    guest_floor: float = 0.05
-    """What a balloon leaves free in the guest, of the configured size."""
+    sharing: float = percent(0.60, "below it KSM is switched on")
+    balloon: float = percent(0.40, "below it balloons grow where the guest has most to spare")
+    compression: float = percent(0.20, "below it pages of the dearest VM are compressed")
+    swap: float = percent(0.08, "below it they go to the swap device")
+    hysteresis: float = percent(0.05, "how far above its threshold a rung is left")
+    step: float = percent(0.10, "largest change of a VM in one tick, of its configured size")
+    maximum: float = percent(0.65, "largest balloon, of the configured size (Mem.CtlMaxPercent)")
+    guest_floor: float = percent(
+        0.05, "what a balloon leaves free in the guest; below it the balloon gives back"
+    )
 
     def threshold(self, rung: Rung) -> float:
         """Free part of the budget below which `rung` is entered."""
@@ -75,12 +75,8 @@ class Ladder:
 
     def __init__(self, settings: LadderSettings | None = None) -> None:
         self.settings = settings or LadderSettings()
+        self.scales = Scales()
         self.rung = Rung.PLENTY
-
-    @classmethod
-    def make(cls, **settings: float) -> Self:
-        """The policy with these settings over its defaults."""
-        return cls(LadderSettings(**settings))
 
     def decide(self, view: View) -> Decision:
         """One tick: find the rung, then let each mechanism down to it act."""

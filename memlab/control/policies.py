@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import asdict
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
+from memlab.control.esx import Esx15, Esx41, Esxi5, Esxi6
+from memlab.control.hyperv import Hyperv
+from memlab.control.ksmtuned import Ksmtuned
 from memlab.control.ladder import Ladder
+from memlab.control.mom import Mom
 from memlab.control.policy import Policy
+from memlab.control.proxmox import Proxmox
+from memlab.control.senpai import Senpai
+from memlab.control.settings import UNSCALED, Scales, Setting, Value, declared
+from memlab.control.squeezed import Squeezed
 from memlab.control.static import Nothing, Static
 from memlab.errors import UsageError
+from memlab.units import UnitError
 
-POLICIES: Final[Mapping[str, type[Ladder | Static]]] = {
-    Ladder.name: Ladder,
-    Static.name: Static,
-    Nothing.name: Nothing,
-}
-
-
-def settings_of(name: str) -> Mapping[str, float]:
-    """The settings of the policy `name` with their defaults, fractions 0…1. KeyError: no such."""
-    return {key: float(value) for key, value in asdict(POLICIES[name].settings_type()).items()}
+_KNOWN: Final[tuple[Any, ...]] = (
+    *(Nothing, Static, Ladder, Esx15, Esx41, Esxi5, Esxi6),
+    *(Mom, Ksmtuned, Proxmox, Squeezed, Hyperv, Senpai),
+)
+POLICIES: Final[Mapping[str, Any]] = {policy.name: policy for policy in _KNOWN}
+"""The classes by name. Each has `name`, `settings_type`, and is made from its settings (and, the
+peers, the scales of the comparison)."""
 
 
-def build(name: str, settings: Mapping[str, float]) -> Policy:
-    """The policy `name` with `settings` over its defaults; UsageError names what is not known."""
+def settings_of(name: str) -> Mapping[str, Setting]:
+    """The settings of the policy `name`. KeyError: no such."""
+    return declared(POLICIES[name].settings_type)
+
+
+def read(name: str, settings: Mapping[str, object]) -> dict[str, Value]:
+    """The values that a lab file's `settings` mean; UsageError names what is not known."""
     if name not in POLICIES:
         raise UsageError(f"no policy is called {name!r}", hint=_nearest(name, POLICIES))
     known = settings_of(name)
-    for key in settings:
+    found = {}
+    for key, raw in settings.items():
         if key not in known:
             raise UsageError(f"policy {name} has no setting {key!r}", hint=_nearest(key, known))
-    return POLICIES[name].make(**settings)
+        try:
+            found[key] = known[key].read(raw)
+        except UnitError as error:
+            raise UsageError(f"policy {name}, {key}: {error}", hint=error.fix) from None
+    return found
+
+
+def build(
+    name: str,
+    settings: Mapping[str, object],
+    scales: Scales = UNSCALED,
+    *,
+    maximum: float | None = None,
+) -> Policy:
+    """The policy `name` with `settings` over its defaults; UsageError names what is not known.
+
+    `maximum` is the lab's limit of a balloon, for policies that have none of their own set.
+    """
+    values = read(name, settings)
+    if maximum is not None and "maximum" in settings_of(name):
+        values.setdefault("maximum", maximum)
+    policy: Policy = POLICIES[name](POLICIES[name].settings_type(**values))
+    policy.scales = scales
+    return policy
+
+
+def retune(policy: Policy, key: str, value: Value) -> None:
+    """Change one setting of a policy at work; where it stands (state, averages) stays."""
+    policy.settings = dataclasses.replace(policy.settings, **{key: value})
 
 
 def _nearest(word: str, known: Mapping[str, object]) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
+
+from memlab.control.settings import Scales
 
 
 class Mechanism(StrEnum):
@@ -35,15 +37,30 @@ class VmView:
     free: int | None = None
     ballooned: int | None = None
     balloon_target: int | None = None
+    blocked: bool = False
     resident: int | None = None
     consumed: int | None = None
     private: int | None = None
     shared: int | None = None
     out: int | None = None
     ghost: int | None = None
+    active: int | None = None
+    """What an estimator says that it uses now; None without one."""
+    common: int | None = None
+    overhead: int | None = None
+    guest_swapped: int | None = None
     operations: float | None = None
     major_faults: float | None = None
+    guest_swap_in: float | None = None
     stall_some: float | None = None
+    stall_full: float | None = None
+
+    @property
+    def granted(self) -> int | None:
+        """Guest pages that the host backs, in a frame or in swap, bytes."""
+        if self.resident is None:
+            return None
+        return min(self.configured, self.resident + (self.out or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +75,14 @@ class View:
     swap_size: int = 0
     swap_used: int = 0
     swap_cache: int = 0
+    saved_sharing: int | None = None
+    saved_compression: int | None = None
+    compressed: int | None = None
+    stall_some: float | None = None
+    swap_in: float | None = None
+    decompressed: float | None = None
     sharing_on: bool = False
+    pages_to_scan: int | None = None
     mechanisms: frozenset[Mechanism] = frozenset()
     vms: tuple[VmView, ...] = ()
 
@@ -105,7 +129,16 @@ class Reclaim:
     reason: str
 
 
-Action = Share | Balloon | Reclaim
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Let `vm` run no more (`on`), or again: the last means against a VM above its target."""
+
+    vm: str
+    on: bool
+    reason: str
+
+
+Action = Share | Balloon | Reclaim | Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +163,9 @@ class Policy(Protocol):
     """What decides. One short file each in `memlab/control/`."""
 
     name: ClassVar[str]
+    settings: Any
+    """Its settings, a frozen dataclass; `set` puts a changed copy here while it is at work."""
+    scales: Scales
 
     def decide(self, view: View) -> Decision:
         """Actions and non-actions for this tick. Called about once a second."""

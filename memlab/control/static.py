@@ -7,9 +7,10 @@ with `none` even page sharing stays off, so that a run shows what the kernel doe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from memlab.control.policy import Decision, LeftAlone, Mechanism, View
+from memlab.control.settings import Scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,7 @@ class Static:
 
     def __init__(self, settings: NoSettings | None = None) -> None:
         self.settings = settings or NoSettings()
-
-    @classmethod
-    def make(cls, **settings: float) -> Self:
-        """The policy; it has no settings."""
-        return cls(NoSettings(**settings))
+        self.scales = Scales()
 
     def decide(self, _view: View) -> Decision:
         """No action, for the one reason."""

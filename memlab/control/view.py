@@ -12,9 +12,15 @@ from memlab.record.columns import Entity
 Latest = Callable[[Entity, str, str], float | None]
 """`record.derive.Derived.latest`: newest known value of a column, or None."""
 
-_FROM_LAB_FILE: Final = frozenset({"name", "configured", "shares", "reservation", "limit"})
-_OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _FROM_LAB_FILE)
-_RATES: Final = frozenset({"operations", "major_faults", "stall_some"})
+_NOT_SAMPLED: Final = frozenset(
+    {"name", "configured", "shares", "reservation", "limit", "active", "blocked"}
+)
+_OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
+_RATES: Final = frozenset(
+    {"operations", "major_faults", "guest_swap_in", "stall_some", "stall_full"}
+)
+_LAB_SIZES: Final = ("saved_sharing", "saved_compression", "compressed")
+_LAB_RATES: Final = ("stall_some", "swap_in", "decompressed")
 
 
 class Claims(Protocol):
@@ -36,6 +42,8 @@ class Frame:
     swap_size: int
     sharing_on: bool
     mechanisms: frozenset[Mechanism]
+    pages_to_scan: int | None = None
+    blocked: frozenset[str] = frozenset()
 
 
 def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) -> View | None:
@@ -53,17 +61,20 @@ def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) ->
         swap_used=_bytes(latest(Entity.LAB, "swap_slots", "")) or 0,
         swap_cache=_bytes(latest(Entity.LAB, "swap_cache", "")) or 0,
         sharing_on=frame.sharing_on,
+        pages_to_scan=frame.pages_to_scan,
         mechanisms=frame.mechanisms,
-        vms=tuple(_vm_view(vm, latest) for vm in vms),
+        vms=tuple(_vm_view(vm, latest, vm.name in frame.blocked) for vm in vms),
+        **{name: _bytes(latest(Entity.LAB, name, "")) for name in _LAB_SIZES},
+        **{name: latest(Entity.LAB, name, "") for name in _LAB_RATES},  # type: ignore[arg-type] # fields of View, chosen by name above
     )
 
 
-def _vm_view(vm: Claims, latest: Latest) -> VmView:
+def _vm_view(vm: Claims, latest: Latest, blocked: bool) -> VmView:
     seen = {name: latest(Entity.VM, name, vm.name) for name in _OBSERVED}
     rates = {name: value for name, value in seen.items() if name in _RATES}
     sizes = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
     claims = {"shares": vm.shares, "reservation": vm.reservation, "limit": vm.limit}
-    return VmView(vm.name, vm.memory, **claims, **sizes, **rates)  # type: ignore[arg-type] # fields of VmView, chosen by name above
+    return VmView(vm.name, vm.memory, blocked=blocked, **claims, **sizes, **rates)  # type: ignore[arg-type] # fields of VmView, chosen by name above
 
 
 def _bytes(value: float | None) -> int | None:

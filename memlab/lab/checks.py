@@ -21,7 +21,7 @@ from memlab.lab.settable import SettingError, parse_setting
 from memlab.lab.spec import MAX_VMS, SCHEMA_VERSION, Lab, LabFile, VmSpec, Window
 from memlab.lab.yamlfile import Document
 from memlab.record.condition import ConditionError, parse
-from memlab.units import format_duration, format_size
+from memlab.units import UnitError, format_duration, format_size
 
 _UNBOUND: Final = frozenset({"cache", "leak"})
 """Workloads whose size is not memory that must fit."""
@@ -216,17 +216,22 @@ def _host(it: Checked) -> Iterator[Fault]:
 def _policy(it: Checked) -> Iterator[Fault]:
     policy = it.file.policy
     if policy.name not in POLICIES:
-        path = ("policy", "name") if ("policy", "name") in it.document.values else ("policy",)
+        named = ("policy", "name") in it.document.values
+        path: Path = ("policy", "name") if named else ("policy",)
         message = f"no policy is called {policy.name!r}"
         yield it.fault("ML037", path, message, nearest(policy.name, list(POLICIES)))
         return
-    known = list(settings_of(policy.name))
-    for key in policy.settings:
+    known = settings_of(policy.name)
+    for key, raw in policy.settings.items():
+        path = ("policy", "settings", key)
         if key not in known:
             message = f"policy {policy.name} has no setting {key!r}"
-            yield it.fault(
-                "ML037", ("policy", "settings", key), message, nearest(key, known), key=True
-            )
+            yield it.fault("ML037", path, message, nearest(key, list(known)), key=True)
+            continue
+        try:
+            known[key].read(raw)
+        except UnitError as error:
+            yield it.fault("ML037", path, f"{key}: {error}", error.fix)
 
 
 def _times(it: Checked) -> Iterator[Fault]:

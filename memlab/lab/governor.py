@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memlab.control.policies import build, settings_of
-from memlab.control.policy import Action, Balloon, Decision, Mechanism, Reclaim, Share
+from memlab.control.policies import build, retune, settings_of
+from memlab.control.policy import Action, Balloon, Block, Decision, Mechanism, Reclaim, Share
+from memlab.control.settings import Scales
 from memlab.control.view import view_at
 from memlab.errors import MemlabError, UsageError
 from memlab.lab.hands import Hands
@@ -20,7 +21,6 @@ from memlab.lab.timeline import Due, Timeline
 from memlab.record.derive import Derived
 from memlab.record.series import Choice
 from memlab.record.store import Recording
-from memlab.units import parse_percent
 
 Verify = Callable[[], None]
 
@@ -40,8 +40,10 @@ class Governor:
     ) -> None:
         self.lab = lab
         self.hands = hands
-        self._settings = _settings(lab)
-        self._policy = build(lab.policy.name, self._settings)
+        scales = Scales(lab.policy.time_scale, lab.policy.size_scale)
+        self._policy = build(
+            lab.policy.name, lab.policy.settings, scales, maximum=lab.mechanisms.balloon.maximum
+        )
         self._timeline = Timeline(lab.timeline, vms=[vm.name for vm in lab.vms])
         self._source = source
         self._recording = recording
@@ -89,9 +91,9 @@ class Governor:
         if setting.kind is not SettingKind.POLICY:
             return self.hands.apply(setting)
         assert isinstance(setting.value, int | float)
-        self._settings[setting.key] = float(setting.value)
-        self._policy = build(self.lab.policy.name, self._settings)
-        return [f"policy {self.lab.policy.name}: {setting.key} is {float(setting.value):.0%}"]
+        retune(self._policy, setting.key, setting.value)
+        shown = settings_of(self._policy.name)[setting.key].show(setting.value)
+        return [f"policy {self._policy.name}: {setting.key} is {shown}"]
 
     def _do(self, due: Due, now: float) -> None:
         """One step of the timeline. What a guest refuses is an event; the run goes on."""
@@ -143,22 +145,13 @@ class Governor:
         )  # fmt: skip
 
 
-def _mechanism(action: Action) -> Mechanism:
+def _mechanism(action: Action) -> str:
     match action:
+        case Block():
+            return "block"
         case Share():
             return Mechanism.SHARING
         case Balloon():
             return Mechanism.BALLOON
         case Reclaim(into=into):
             return into
-
-
-def _settings(lab: Lab) -> dict[str, float]:
-    """The policy's settings of the lab file; the balloon's limit is the mechanism's own."""
-    known = settings_of(lab.policy.name)
-    limit = {"maximum": lab.mechanisms.balloon.maximum} if "maximum" in known else {}
-    return limit | {name: _fraction(value) for name, value in lab.policy.settings.items()}
-
-
-def _fraction(value: Any) -> float:
-    return parse_percent(value) if isinstance(value, str) else float(value)

@@ -10,7 +10,7 @@ from memlab.control.actuate import Actuator, Done
 from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError
-from memlab.kernel.files import HOST, Roots
+from memlab.kernel.files import HOST, Roots, read_int
 from memlab.lab.fleet import VERIFY_SECONDS, Fleet, Machine
 from memlab.lab.keeper import Keeper
 from memlab.lab.manifest import mechanisms_of
@@ -72,6 +72,8 @@ class Hands:
             pool_cap=self.lab.pool if Mechanism.COMPRESSION in self.mechanisms else 0,
             swap_size=self._stage.plan.swap_size,
             sharing_on=self.sharing_on,
+            pages_to_scan=read_int(self._roots.ksm / "pages_to_scan"),
+            blocked=frozenset(self._actuator.blocked),
             mechanisms=frozenset(self.mechanisms),
         )
 
@@ -80,6 +82,10 @@ class Hands:
         if isinstance(action, Share):
             self.sharing_on = action.on
         return self._actuator.carry_out(action)
+
+    def release(self) -> None:
+        """Undo what would keep a VM from answering: the end of a run asks all of them."""
+        self._actuator.release()
 
     def apply(self, setting: Setting) -> list[str]:
         """Carry out a setting; one line for each thing done, what was asked and what was got."""

@@ -176,6 +176,7 @@ class Session:
                 governor.tick(now)
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
+            hands.release()
             self._verify(fleet, recording)
 
     def _stage(self, owner: Owner) -> Stage:

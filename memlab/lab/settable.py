@@ -23,13 +23,12 @@ from memlab.lab.spec import Lab, WorkloadSpec
 from memlab.lab.values import (
     Amount,
     to_amount,
-    to_fraction,
     to_seconds,
     to_size,
     to_switch,
 )
 from memlab.lab.yamlfile import Document
-from memlab.units import MIB
+from memlab.units import MIB, UnitError
 
 
 class SettingKind(StrEnum):
@@ -136,7 +135,7 @@ _HOST: Final = {
 }
 _SHORT: Final = {"mechanisms.tps": ".enabled", "mechanisms.compression": ".enabled"}
 _POLICY: Final = _Live(
-    _K.POLICY, "percent", to_fraction, "a setting of the policy, by docs/policies.md"
+    _K.POLICY, "as in the file", lambda raw: raw, "a setting of the policy, by docs/policies.md"
 )
 
 
@@ -192,11 +191,15 @@ def _vm_setting(path: str, target: str, name: str, value: Any, lab: Lab) -> Sett
 
 
 def _policy_setting(path: str, key: str, value: Any, lab: Lab) -> Setting:
-    known = list(settings_of(lab.policy.name))
+    known = settings_of(lab.policy.name)
     if key not in known:
         message = f"policy {lab.policy.name} has no setting {key!r}"
-        raise _refused("ML037", message, nearest(key, known), path)
-    return Setting(path, SettingKind.POLICY, _read(_POLICY, path, value), key=key)
+        raise _refused("ML037", message, nearest(key, list(known)), path)
+    try:
+        read = known[key].read(value)
+    except UnitError as error:
+        raise _refused("ML037", f"{path}: {error}", error.fix, path) from None
+    return Setting(path, SettingKind.POLICY, read, key=key)
 
 
 def _read(row: _Live, path: str, value: Any) -> Any:

@@ -158,13 +158,19 @@ class PolicySettings(Spec):
 
     name: Name = Field(
         default="static",
-        description="none (nothing is done), static (the timeline alone) or ladder.",
+        description="Which; docs/policies.md has them all.",
     )
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=1.0, description="Time between two decisions."
     )
-    settings: dict[str, Percent] = Field(
+    settings: dict[str, JsonValue] = Field(
         default_factory=dict, description="The policy's own settings; see docs/policies.md."
+    )
+    time_scale: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=1.0, description="Divides every published period of a policy."
+    )
+    size_scale: Annotated[float, Field(ge=1, le=100_000)] = Field(
+        default=1.0, description="Divides every published step that is a size."
     )
 
 

@@ -129,7 +129,7 @@ def test_set_goes_over_the_file() -> None:
     assert (lab.vms[1].workload.name, lab.vms[0].command) == ("scan", ("sleep", "3"))
     assert (lab.mechanisms.tps.enabled, lab.mechanisms.tps.pages_to_scan) == (False, 7)
     assert not lab.mechanisms.swap.enabled
-    assert (lab.policy.name, lab.policy.settings) == ("ladder", {"hysteresis": 0.03})
+    assert (lab.policy.name, lab.policy.settings) == ("ladder", {"hysteresis": "3%"})
     assert lab.timeline[0].at == 2
 
 

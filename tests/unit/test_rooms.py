@@ -16,8 +16,12 @@ NARROW = {
     "report": {"record", "control", "units", "errors", "report"},
     "live": {"record", "control", "units", "errors", "live", "report"},
 }
-POLICY_MAY = {"memlab.control.policy", "memlab.control.entitlement", "memlab.record.derive"}
-SHARED_BY_POLICIES = {"policy", "policies", "view", "actuate", "entitlement", "__init__"}
+POLICY_MAY = {
+    *("memlab.control.policy", "memlab.control.settings", "memlab.control.entitlement"),
+    *("memlab.control.esx_profiles", "memlab.control.paces"),
+    "memlab.record.derive",
+}
+SHARED_BY_POLICIES = {"policies", "view", "actuate", "__init__"}
 
 
 def modules() -> list[Path]:

@@ -1,0 +1,68 @@
+"""`ksmtuned`: page sharing alone, switched and paced by what the VMs have committed.
+
+github.com/ksmtuned/ksmtuned, `ksmtuned.sh`: every 60 s; on while committed + threshold > total, or
+free < threshold; threshold = 20 % of RAM; +300 pages while free is below it, else −50, in 64…1250.
+"Committed" is the sum of the VMs' resident sizes. Switched off, merged pages stay merged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from memlab.control.paces import Every, Ksm
+from memlab.control.policy import Action, Decision, LeftAlone, Mechanism, View
+from memlab.control.settings import Scales, duration, number, percent
+from memlab.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class KsmtunedSettings:
+    """The constants of ksmtuned.conf."""
+
+    interval: float = duration(60, "between two looks (KSM_MONITOR_INTERVAL)")
+    threshold: float = percent(0.20, "free part of the budget below which it acts (KSM_THRES_COEF)")
+    boost: float = number(300, "pages more a wake-up while short (KSM_NPAGES_BOOST)")
+    decay: float = number(50, "pages fewer a wake-up else (KSM_NPAGES_DECAY)")
+    fewest: float = number(64, "least pages a wake-up (KSM_NPAGES_MIN)")
+    most: float = number(1250, "most pages a wake-up (KSM_NPAGES_MAX)")
+
+
+class Ksmtuned:
+    """The policy object; its memory is when it looked last."""
+
+    name: ClassVar[str] = "ksmtuned"
+    settings_type: ClassVar[type] = KsmtunedSettings
+
+    def __init__(self, settings: KsmtunedSettings | None = None) -> None:
+        self.settings = settings or KsmtunedSettings()
+        self.scales = Scales()
+        self._every = Every()
+
+    def decide(self, view: View) -> Decision:
+        """Look every interval; nothing but KSM is ever touched."""
+        others = tuple(
+            LeftAlone(mechanism, "ksmtuned turns page sharing alone")
+            for mechanism in Mechanism
+            if mechanism is not Mechanism.SHARING
+        )
+        if not self._every.due(view.time, self.settings.interval / self.scales.time):
+            waits = LeftAlone(Mechanism.SHARING, "it looks again when its interval is over")
+            return Decision("waits", left_alone=(waits, *others))
+        found = self._share(view)
+        if isinstance(found, LeftAlone):
+            return Decision("looked", left_alone=(found, *others))
+        return Decision("looked", (found,), others)
+
+    def _share(self, view: View) -> Action | LeftAlone:
+        s = self.settings
+        threshold = int(s.threshold * view.budget)
+        committed = sum(vm.resident or 0 for vm in view.vms)
+        short = view.free < threshold
+        needed = short or committed + threshold > view.budget
+        why = (
+            f"committed {format_size(committed)} + threshold {format_size(threshold)}, "
+            f"budget {format_size(view.budget)}, free {format_size(view.free)}"
+        )
+        law = Ksm(s.boost, s.decay, s.fewest, s.most)
+        return law.act(view, needed=needed, short=short, why=why)

@@ -1,0 +1,50 @@
+"""What several policies do alike: act every so often, and pace ksmd by MOM's constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memlab.control.policy import Action, LeftAlone, Mechanism, Share, View
+
+
+class Every:
+    """A policy's own period, which may be longer than the lab's tick. Due at once at first."""
+
+    def __init__(self) -> None:
+        self._next = float("-inf")
+
+    def due(self, now: float, period: float) -> bool:
+        """Whether it is time again. Missed periods are not made up for."""
+        if now < self._next:
+            return False
+        # A tick that comes a little early would otherwise wait for the next one.
+        self._next = now + period * 0.999
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ksm:
+    """ksmtuned's and MOM's law: more pages a wake-up while the host is short, fewer else."""
+
+    boost: float
+    decay: float
+    fewest: float
+    most: float
+
+    def next_pages(self, pages: float, *, short: bool) -> int:
+        """`pages_to_scan` for the next period."""
+        changed = pages + self.boost if short else pages - self.decay
+        return round(min(self.most, max(self.fewest, changed)))
+
+    def act(self, view: View, *, needed: bool, short: bool, why: str) -> Action | LeftAlone:
+        """Switch on and speed up, or switch off (what is merged stays merged), each with `why`."""
+        if Mechanism.SHARING not in view.mechanisms:
+            return LeftAlone(Mechanism.SHARING, "switched off in the lab file")
+        if not needed:
+            if view.sharing_on:
+                return Share(False, why)
+            return LeftAlone(Mechanism.SHARING, why)
+        pages = self.next_pages(view.pages_to_scan or self.fewest, short=short)
+        if view.sharing_on and pages == view.pages_to_scan:
+            return LeftAlone(Mechanism.SHARING, f"on, at its bound of {pages} pages: {why}")
+        return Share(True, why, pages)
