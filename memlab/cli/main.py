@@ -21,6 +21,7 @@ VERBS: Final = {
     "exec": "run a command in a VM",
     "logs": "show what the lab or a VM has printed",
     "events": "print the events of a run as JSON lines",
+    "why": "tell what the policy decided at a moment, and why",
     "report": "make the HTML report of a recording",
     "export": "write a recording as csv, jsonl or parquet",
     "validate": "check a lab file; every fault at once",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 from memlab.control.esx import Esx15, Esx41, Esxi5, Esxi6
@@ -18,6 +19,7 @@ from memlab.control.senpai import Senpai
 from memlab.control.settings import UNSCALED, Scales, Setting, Value, declared
 from memlab.control.squeezed import Squeezed
 from memlab.control.static import Nothing, Static
+from memlab.control.userpolicy import is_user_policy, load, settings_type_of
 from memlab.errors import UsageError
 from memlab.units import UnitError
 
@@ -28,19 +30,27 @@ _KNOWN: Final[tuple[Any, ...]] = (
 POLICIES: Final[Mapping[str, Any]] = {policy.name: policy for policy in _KNOWN}
 """The classes by name. Each has `name`, `settings_type`, and is made from its settings (and, the
 peers, the scales of the comparison)."""
+HERE: Final = Path()
 
 
-def settings_of(name: str) -> Mapping[str, Setting]:
-    """The settings of the policy `name`. KeyError: no such."""
-    return declared(POLICIES[name].settings_type)
-
-
-def read(name: str, settings: Mapping[str, object]) -> dict[str, Value]:
-    """The values that a lab file's `settings` mean; UsageError names what is not known."""
+def find(name: str, folder: Path = HERE) -> Any:
+    """The class that `name` means: one of POLICIES, or a user's, `./mine.py:Mine`, whose path is
+    taken from `folder`. UsageError if there is none."""
+    if is_user_policy(name):
+        return load(name, folder)
     if name not in POLICIES:
         raise UsageError(f"no policy is called {name!r}", hint=_nearest(name, POLICIES))
-    known = settings_of(name)
-    found = {}
+    return POLICIES[name]
+
+
+def settings_of(name: str, folder: Path = HERE) -> Mapping[str, Setting]:
+    """The settings of the policy `name`; UsageError: no such."""
+    return declared(settings_type_of(find(name, folder)))
+
+
+def read(name: str, settings: Mapping[str, object], folder: Path = HERE) -> dict[str, Value]:
+    """The values that a lab file's `settings` mean; UsageError names what is not known."""
+    known, found = settings_of(name, folder), {}
     for key, raw in settings.items():
         if key not in known:
             raise UsageError(f"policy {name} has no setting {key!r}", hint=_nearest(key, known))
@@ -57,16 +67,22 @@ def build(
     scales: Scales = UNSCALED,
     *,
     maximum: float | None = None,
+    folder: Path = HERE,
 ) -> Policy:
     """The policy `name` with `settings` over its defaults; UsageError names what is not known.
 
     `maximum` is the lab's limit of a balloon, for policies that have none of their own set.
     """
-    values = read(name, settings)
-    if maximum is not None and "maximum" in settings_of(name):
+    kind = find(name, folder)
+    values = read(name, settings, folder)
+    settings_type = settings_type_of(kind)
+    if maximum is not None and "maximum" in declared(settings_type):
         values.setdefault("maximum", maximum)
-    policy: Policy = POLICIES[name](POLICIES[name].settings_type(**values))
+    policy: Policy = kind(settings_type(**values)) if hasattr(kind, "settings_type") else kind()
+    policy.settings = getattr(policy, "settings", settings_type(**values))
     policy.scales = scales
+    if not isinstance(getattr(kind, "name", None), str):
+        kind.name = kind.__name__
     return policy
 
 

@@ -1,10 +1,15 @@
-"""From a run to the `View` of a policy: the newest value of each column it may look at."""
+"""From a run to the `View` of a policy: the newest value of each column it may look at.
+
+A view is recorded at each tick, as one JSON object in which what is not known is left out, so that
+a decision can be explained, and any policy asked again on what was seen.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Final, Protocol
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Protocol
 
 from memlab.control.policy import Mechanism, View, VmView
 from memlab.record.columns import Entity
@@ -79,3 +84,26 @@ def _vm_view(vm: Claims, latest: Latest, blocked: bool) -> VmView:
 
 def _bytes(value: float | None) -> int | None:
     return None if value is None else int(value)
+
+
+def to_json(view: View) -> str:
+    """The view as one line of JSON; what is not known is left out."""
+    data = {name: value for name, value in asdict(view).items() if value is not None}
+    data["mechanisms"] = sorted(view.mechanisms)
+    data["vms"] = [
+        {name: value for name, value in vm.items() if value is not None} for vm in data["vms"]
+    ]
+    return json.dumps(data, separators=(",", ":"))
+
+
+def from_json(text: str) -> View:
+    """The view that `to_json` wrote; what this version does not know is passed over."""
+    data: dict[str, Any] = json.loads(text)
+    known, of_a_vm = ({field.name for field in fields(kind)} for kind in (View, VmView))
+    vms = tuple(
+        VmView(**{name: value for name, value in vm.items() if name in of_a_vm})
+        for vm in data.pop("vms", [])
+    )
+    mechanisms = frozenset(Mechanism(word) for word in data.pop("mechanisms", []))
+    rest = {name: value for name, value in data.items() if name in known}
+    return View(**rest, mechanisms=mechanisms, vms=vms)

@@ -6,11 +6,14 @@ more: `Checked.dirty` holds those paths, so that one mistake is one fault.
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from memlab.control.policies import POLICIES, settings_of
+from memlab.control.userpolicy import fault as user_policy_fault
+from memlab.control.userpolicy import is_user_policy
 from memlab.errors import Fault
 from memlab.guest.workloads import WORKLOADS
 from memlab.lab.arguments import ArgumentsError
@@ -35,6 +38,7 @@ class Checked:
     lab: Lab
     document: Document
     dirty: tuple[Path, ...]
+    folder: pathlib.Path = pathlib.Path()
 
     def clean(self, *path: str | int) -> bool:
         """Whether nothing at, above or below `path` is at fault."""
@@ -215,10 +219,14 @@ def _host(it: Checked) -> Iterator[Fault]:
 
 def _policy(it: Checked) -> Iterator[Fault]:
     policy = it.file.policy
+    named = ("policy", "name") in it.document.values
+    path: Path = ("policy", "name") if named else ("policy",)
+    if is_user_policy(policy.name):
+        if wrong := user_policy_fault(policy.name, it.folder):
+            yield it.fault("ML037", path, *wrong)
+        return
     if policy.name not in POLICIES:
-        named = ("policy", "name") in it.document.values
-        path: Path = ("policy", "name") if named else ("policy",)
-        message = f"no policy is called {policy.name!r}"
+        message = f"no policy is called {policy.name[:80]!r}"
         yield it.fault("ML037", path, message, nearest(policy.name, list(POLICIES)))
         return
     known = settings_of(policy.name)

@@ -7,20 +7,26 @@ the policy's state, its actions with asked and got, and its reasons for what it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from memlab.control.policies import build, retune, settings_of
+from memlab.control.guarded import PolicyError, decide
+from memlab.control.policies import HERE, build, retune
 from memlab.control.policy import Action, Balloon, Block, Decision, Mechanism, Reclaim, Share
-from memlab.control.settings import Scales
-from memlab.control.view import view_at
+from memlab.control.settings import Scales, Value, declared
+from memlab.control.settings import Setting as Declared
+from memlab.control.static import Static
+from memlab.control.userpolicy import is_user_policy
+from memlab.control.view import to_json, view_at
 from memlab.errors import MemlabError, UsageError
 from memlab.lab.hands import Hands
 from memlab.lab.settable import Setting, SettingError, SettingKind, parse_setting
 from memlab.lab.spec import Lab
 from memlab.lab.timeline import Due, Timeline
 from memlab.record.derive import Derived
-from memlab.record.series import Choice
+from memlab.record.series import Choice, Tick
 from memlab.record.store import Recording
+from memlab.units import UnitError
 
 Verify = Callable[[], None]
 
@@ -37,13 +43,16 @@ class Governor:
         recording: Recording,
         note: Callable[[str], None],
         verify: Verify,
+        folder: Path = HERE,
     ) -> None:
+        """`folder` is the lab file's: a policy of the user's own is found from there."""
         self.lab = lab
         self.hands = hands
         scales = Scales(lab.policy.time_scale, lab.policy.size_scale)
         self._policy = build(
-            lab.policy.name, lab.policy.settings, scales, maximum=lab.mechanisms.balloon.maximum
-        )
+            lab.policy.name, lab.policy.settings, scales,
+            maximum=lab.mechanisms.balloon.maximum, folder=folder,
+        )  # fmt: skip
         self._timeline = Timeline(lab.timeline, vms=[vm.name for vm in lab.vms])
         self._source = source
         self._recording = recording
@@ -90,10 +99,15 @@ class Governor:
     def _apply(self, setting: Setting) -> list[str]:
         if setting.kind is not SettingKind.POLICY:
             return self.hands.apply(setting)
-        assert isinstance(setting.value, int | float)
-        retune(self._policy, setting.key, setting.value)
-        shown = settings_of(self._policy.name)[setting.key].show(setting.value)
-        return [f"policy {self._policy.name}: {setting.key} is {shown}"]
+        known = declared(type(self._policy.settings))
+        if setting.key not in known:
+            raise UsageError(f"policy {self._policy.name} has no setting {setting.key!r}")
+        value = setting.value
+        if is_user_policy(self.lab.policy.name):
+            value = _read(known[setting.key], value)
+        assert isinstance(value, int | float)
+        retune(self._policy, setting.key, value)
+        return [f"policy {self._policy.name}: {setting.key} is {known[setting.key].show(value)}"]
 
     def _do(self, due: Due, now: float) -> None:
         """One step of the timeline. What a guest refuses is an event; the run goes on."""
@@ -116,19 +130,32 @@ class Governor:
         view = view_at(now, self._source.latest, self.hands.frame(), self.hands.claims.values())
         if view is None:
             return
-        decision = self._policy.decide(view)
+        try:
+            decision, seconds = decide(self._policy, view)
+        except PolicyError as error:
+            self._dismiss(now, error)
+            return
+        name = self._policy.name
+        self._recording.tick(Tick(now, name, decision.state, seconds, to_json(view)))
         if decision.state != self.state:
-            self._note(f"{self._policy.name}: {self.state or 'begins'} → {decision.state}")
+            self._note(f"{name}: {self.state or 'begins'} → {decision.state}")
             self.state = decision.state
         for action in decision.actions:
             self._carry_out(now, decision, action)
         for left in decision.left_alone:
             self._recording.choice(
                 Choice(
-                    now, self._policy.name, decision.state, "left-alone",
-                    left.mechanism, left.vm, left.reason,
+                    now, name, decision.state, "left-alone", left.mechanism, left.vm, left.reason
                 )
-            )  # fmt: skip
+            )
+
+    def _dismiss(self, now: float, error: PolicyError) -> None:
+        """The policy has failed: the lab goes on with the timeline alone, every VM running."""
+        data = {"policy": self._policy.name, "why": error.message, "now": Static.name}
+        self._recording.event(now, "policy-failed", "", data)
+        self._note(f"{error.message}; the lab goes on with the policy static")
+        self._policy = Static()
+        self.hands.release()
 
     def _carry_out(self, now: float, decision: Decision, action: Action) -> None:
         try:
@@ -155,3 +182,10 @@ def _mechanism(action: Action) -> str:
             return Mechanism.BALLOON
         case Reclaim(into=into):
             return into
+
+
+def _read(setting: Declared, raw: object) -> Value:
+    try:
+        return setting.read(raw)
+    except UnitError as error:
+        raise UsageError(f"{setting.name}: {error}", hint=error.fix) from None

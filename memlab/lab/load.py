@@ -66,6 +66,11 @@ class Loaded:
     document: Document
     variables: Mapping[str, str]
 
+    @property
+    def folder(self) -> Path:
+        """Where paths of the file begin: its own folder, or for stdin the current one."""
+        return Path(self.name).parent if self.name != "stdin" else Path()
+
 
 def load(
     source: Path | str, *, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ
@@ -97,7 +102,8 @@ def loads(
 ) -> Loaded:
     """The lab in `text`, as `load` does."""
     document, used = read(text), _Used(environ)
-    lab, faults = build(document, sets=sets, environ=used)
+    folder = Path(name).parent if name != "stdin" else Path()
+    lab, faults = build(document, sets=sets, environ=used, folder=folder)
     if lab is None or faults:
         raise LabFileError(name, faults, source=text)
     return Loaded(lab, text, name, document.tree, document, used.found)
@@ -122,9 +128,16 @@ class _Used(Mapping[str, str]):
 
 
 def build(
-    document: Document, *, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+    document: Document,
+    *,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+    folder: Path = Path(),
 ) -> tuple[Lab | None, list[Fault]]:
-    """The lab of a document that has been read, and all its faults in the order of the text."""
+    """The lab of a document that has been read, and all its faults in the order of the text.
+
+    Files that it names are looked for from `folder`.
+    """
     if document.faults and document.tree is None:
         return None, document.faults
     if not isinstance(document.tree, dict):
@@ -134,19 +147,19 @@ def build(
     document.tree = {key: v for key, v in document.tree.items() if not key.startswith("x-")}
     interpolate(document, environ)
     origins = override(document, sets)
-    lab, faults = _model(document)
+    lab, faults = _model(document, folder)
     named = [_origin(fault, origins) for fault in faults]
     return lab, _ordered([*document.faults, *named])
 
 
-def _model(document: Document) -> tuple[Lab | None, list[Fault]]:
+def _model(document: Document, folder: Path) -> tuple[Lab | None, list[Fault]]:
     errors, tree, file = _validated(document.tree)
     faults = [fault_of(error, document) for error in errors]
     dirty = [path_of(error) for error in errors]
     if file is None:
         return None, faults
     lab, more, also_dirty = _expanded(file, tree, document, dirty)
-    checked = Checked(file, lab, document, tuple(dirty + also_dirty))
+    checked = Checked(file, lab, document, tuple(dirty + also_dirty), folder)
     faults += more
     faults += list(check_all(checked))
     return lab, faults

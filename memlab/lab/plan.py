@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from memlab.control.userpolicy import is_user_policy
 from memlab.errors import HostError
 from memlab.kernel.files import HOST, Roots, chosen, read_text, same_value
 from memlab.lab.spec import Compression, Device, Lab, Tps
@@ -46,6 +47,8 @@ class Plan:
     swap_file: Path | None
     swap_size: int
     sharing_from_start: bool
+    policy_file: str = ""
+    """A policy of the user's own: code that will run with memlab's rights."""
 
     def lines(self) -> Iterator[str]:
         """The plan as sentences."""
@@ -54,6 +57,8 @@ class Plan:
             yield f"a swap file of {format_size(self.swap_size)} in {self.swap_file}, removed"
         elif self.swap_size:
             yield f"a zram swap device of {format_size(self.swap_size)}, removed"
+        if self.policy_file:
+            yield f"the policy {self.policy_file} runs with memlab's rights, as root"
         for change in self.changes:
             if change.needed:
                 yield f"{change.path}: {change.old} → {change.new} ({change.why})"
@@ -76,6 +81,7 @@ def plan(lab: Lab, *, roots: Roots = HOST) -> Plan:
         swap_file=_swap_file(swap.path) if swap and swap.device is Device.FILE else None,
         swap_size=swap.size if swap else 0,
         sharing_from_start=sharing,
+        policy_file=lab.policy.name if is_user_policy(lab.policy.name) else "",
     )
 
 

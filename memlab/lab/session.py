@@ -157,6 +157,7 @@ class Session:
             governor = Governor(
                 self.lab, hands, source=derived, recording=recording, note=self._note,
                 verify=lambda: self._check_pages(fleet, recording),
+                folder=self.prepared.loaded.folder,
             )  # fmt: skip
             socket = owner.run.path / CONTROL
             owner.journal.file(socket)

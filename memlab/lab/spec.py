@@ -156,9 +156,9 @@ class Mechanisms(Spec):
 class PolicySettings(Spec):
     """Who decides which VM gives memory up, and by which mechanism."""
 
-    name: Name = Field(
+    name: Text = Field(
         default="static",
-        description="Which; docs/policies.md has them all.",
+        description="Which, or FILE.py:CLASS of your own; docs/policies.md has them all.",
     )
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=1.0, description="Time between two decisions."

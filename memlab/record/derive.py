@@ -14,7 +14,7 @@ from typing import Any, Self
 from memlab.record.columns import COLUMNS, Entity
 from memlab.record.formulas import FORMULAS
 from memlab.record.raw import Moment, Raw
-from memlab.record.series import Choice, Event, Series
+from memlab.record.series import Choice, Event, Series, Tick
 from memlab.record.store import Recording, find_run
 from memlab.record.terms import quantile
 
@@ -111,6 +111,10 @@ class Derived:
     def choices(self) -> tuple[Choice, ...]:
         """The journal of decisions, by time."""
         return self.recording.choices()
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """The policy's ticks with what it saw, by time."""
+        return self.recording.ticks()
 
     def refresh(self) -> bool:
         """Take in what was recorded since; whether there are new samples."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from memlab.errors import RecordingError
-from memlab.record.sample import APPLICATION_ID, FIXED, SCHEMA_VERSION, TABLES
+from memlab.record.sample import APPLICATION_ID, FIXED, LATER, SCHEMA_VERSION, TABLES
 
 RECORDING_NAME: Final = "recording.sqlite"
 """Name of the recording in its run's directory."""
@@ -111,9 +111,10 @@ def _has_our_tables(connection: sqlite3.Connection) -> bool:
     """Whether there are our tables and nothing else, each so declared that a number is a number."""
     found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     tables = {name: sql for kind, name, sql in found if kind == "table"}
-    if any(kind in ("view", "trigger") for kind, *_ in found) or tables.keys() != _OURS:
+    missing, more = _OURS - tables.keys(), tables.keys() - _OURS
+    if any(kind in ("view", "trigger") for kind, *_ in found) or more or missing - LATER:
         return False
-    if any(tables[name] != ddl for name, ddl in FIXED.items()):
+    if any(tables[name] != ddl for name, ddl in FIXED.items() if name in tables):
         return False
     return all(_RAW_DDL.fullmatch(tables[table.name]) for table in TABLES)
 

@@ -288,8 +288,15 @@ FIXED: Final = {
         "state TEXT NOT NULL", "action TEXT NOT NULL", "mechanism TEXT NOT NULL",
         "vm TEXT NOT NULL", "reason TEXT NOT NULL", "asked TEXT", "got TEXT", "seconds REAL",
     ),
+    "tick": _ddl(
+        "tick", "id INTEGER PRIMARY KEY", "time INTEGER NOT NULL", "policy TEXT NOT NULL",
+        "state TEXT NOT NULL", "seconds REAL NOT NULL", "view TEXT NOT NULL",
+    ),
 }  # fmt: skip
 """The tables that are not rows of raw columns, and how each is created."""
+
+LATER: Final = frozenset({"tick"})
+"""Tables that came after the first recordings were made: those open without them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,18 @@ class Choice:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick of a policy: where it stood, how long it took to decide, and the view that it saw,
+    as `control.view.to_json` writes it."""
+
+    time: float
+    policy: str
+    state: str
+    seconds: float
+    view: str
+
+
 class Source(Protocol):
     """A run that can be asked: a finished recording, or one that is still being written."""
 
@@ -92,3 +104,6 @@ class Source(Protocol):
 
     def choices(self) -> tuple[Choice, ...]:
         """The journal of decisions, by time."""
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """The policy's ticks with what it saw, by time; none in recordings before 0.2."""

@@ -26,7 +26,7 @@ from memlab.record.sample import (
     Sample,
     VmInfo,
 )
-from memlab.record.series import Choice, Event
+from memlab.record.series import Choice, Event, Tick
 
 __all__ = ["RECORDING_NAME", "Recording", "find_run"]
 
@@ -162,6 +162,14 @@ class Recording:
                 values,
             )
 
+    def tick(self, tick: Tick) -> None:
+        """Commit one tick of the policy."""
+        with _faults_of(self.path):
+            self.connection.execute(
+                "INSERT INTO tick (time, policy, state, seconds, view) VALUES (?, ?, ?, ?, ?)",
+                (round(tick.time * _MICRO), tick.policy, tick.state, tick.seconds, tick.view),
+            )
+
     def checkpoint(self) -> None:
         """Carry what was committed from the log into the file, and sync both."""
         with _faults_of(self.path):
@@ -206,6 +214,13 @@ class Recording:
         """The journal of decisions, by time."""
         rows = self.rows(f"SELECT time, {', '.join(_CHOICE)} FROM choice ORDER BY time, id")
         return tuple(Choice(time / _MICRO, *rest) for time, *rest in rows)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """The policy's ticks with what it saw, by time; none where the table is not there yet."""
+        if not self.columns("tick"):
+            return ()
+        rows = self.rows("SELECT time, policy, state, seconds, view FROM tick ORDER BY time, id")
+        return tuple(Tick(time / _MICRO, *rest) for time, *rest in rows)
 
     def last_sample(self) -> int:
         """Number of the newest sample, 0 if there is none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memlab.record.columns import COLUMNS, Entity
-from memlab.record.series import Choice, Event, Series
+from memlab.record.series import Choice, Event, Series, Tick
 
 Samples = Mapping[float, float | None]
 
@@ -28,6 +28,9 @@ class WrittenRun:
 
     def events(self) -> tuple[Event, ...]:
         return tuple(self.happened)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        return ()
 
     def choices(self) -> tuple[Choice, ...]:
         return ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memlab.record.columns import COLUMNS, Entity, Tier
-from memlab.record.series import Choice, Event, Series
+from memlab.record.series import Choice, Event, Series, Tick
 from memlab.units import MIB
 
 Wave = Callable[[float], float | None]
@@ -54,6 +54,9 @@ class FakeRun:
 
     def events(self) -> tuple[Event, ...]:
         return self.happened
+
+    def ticks(self) -> tuple[Tick, ...]:
+        return ()
 
     def choices(self) -> tuple[Choice, ...]:
         return self.chosen
