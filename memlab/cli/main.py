@@ -24,6 +24,7 @@ VERBS: Final = {
     "why": "tell what the policy decided at a moment, and why",
     "report": "make the HTML report of a recording",
     "export": "write a recording as csv, jsonl or parquet",
+    "box": "a small virtual machine in which memlab runs, without root or risk",
     "validate": "check a lab file; every fault at once",
     "schema": "print the JSON Schema of lab files",
     "init": "write a commented lab file to begin with",
