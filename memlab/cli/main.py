@@ -22,6 +22,7 @@ VERBS: Final = {
     "logs": "show what the lab or a VM has printed",
     "events": "print the events of a run as JSON lines",
     "why": "tell what the policy decided at a moment, and why",
+    "compare": "compare policies on one lab, or runs with each other",
     "report": "make the HTML report of a recording",
     "export": "write a recording as csv, jsonl or parquet",
     "box": "a small virtual machine in which memlab runs, without root or risk",

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from memlab.control.best import Best
 from memlab.control.esx import Esx15, Esx41, Esxi5, Esxi6
 from memlab.control.hyperv import Hyperv
 from memlab.control.ksmtuned import Ksmtuned
@@ -24,7 +25,7 @@ from memlab.errors import UsageError
 from memlab.units import UnitError
 
 _KNOWN: Final[tuple[Any, ...]] = (
-    *(Nothing, Static, Ladder, Esx15, Esx41, Esxi5, Esxi6),
+    *(Nothing, Static, Ladder, Best, Esx15, Esx41, Esxi5, Esxi6),
     *(Mom, Ksmtuned, Proxmox, Squeezed, Hyperv, Senpai),
 )
 POLICIES: Final[Mapping[str, Any]] = {policy.name: policy for policy in _KNOWN}

@@ -43,7 +43,7 @@ def opening(
         "host": dict(host),
         "cgroup": str(stage.layout),
         "versions": {"memlab": metadata.version("memlab"), "python": platform.python_version()},
-        "policy": {"name": lab.policy.name, "settings": lab.policy.settings},
+        "policy": lab.policy.model_dump(mode="json"),
         "budget": lab.host.memory,
         "pool_cap": lab.pool,
         "swap_size": stage.plan.swap_size,

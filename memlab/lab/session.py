@@ -317,7 +317,8 @@ class Session:
         restored = owner.close()
         recording.event(self.clock(), "restored", "", {"ok": restored.ok})
         recording.finish({**closing, **outcome.restored_facts(restored)})
-        self.prepared.invoker.give(*self.directory.iterdir())
+        if self.directory.is_dir():  # somebody may have thrown it away meanwhile
+            self.prepared.invoker.give(*self.directory.iterdir())
 
     def _outcome(self, closing: Mapping[str, Any], owner: Owner) -> RunOutcome:
         return RunOutcome(

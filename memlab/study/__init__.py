@@ -1,0 +1,1 @@
+"""What many runs say together: the same lab under several policies, run against run."""
