@@ -151,11 +151,13 @@ class Best:
     ) -> tuple[int, str]:
         floor = int(vm.configured * self.settings.guest_floor)
         if free < floor and ballooned:
-            back = min(ballooned, max(2 * floor - free, int(vm.configured * self.settings.step)))
-            return -back, f"the guest has only {format_size(free)} free"
+            # A guest that runs dry grows: give at once what it may ask for next.
+            return -min(
+                ballooned, vm.configured // 2
+            ), f"the guest has only {format_size(free)} free"
         if not short:
             return 0, "enough is free"
-        backed = free if vm.ghost is None else min(free, max(0, vm.ghost))
+        backed = min(free, max(0, vm.ghost or 0))
         room = int(vm.configured * self.settings.maximum) - ballooned
         take = min(backed, free - floor, room)
         if take < _SMALLEST:
