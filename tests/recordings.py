@@ -211,6 +211,8 @@ def medium_sample(time: float, names: list[str]) -> Sample:
         "copy_delay_ns": round(time * 1e6),
         "reclaim_delay_ns": 0,
         "guest_working_set_pages": vm.touched // 2,
+        "guest_active_pages": 300,
+        "guest_sample_periods": 4,
         "guest_zero_pages": vm.touched // 8,
         "guest_common_pages": vm.touched // 4,
         "ksm_merging_pages": vm.shared,

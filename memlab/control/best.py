@@ -213,7 +213,7 @@ class Best:
             return f"it fetched pages back; left alone until {memory.until:.0f} s"
         if (vm.operations or 0.0) > 0 and not memory.pushed and vm.out is None:
             return "it works, and what it has out is not known"
-        if _is_hot(vm):
+        if _is_hot(vm) and not _surplus(vm):
             return f"it works ({vm.operations:,.0f} operations/s)"
         return ""
 
@@ -231,9 +231,17 @@ def _is_hot(vm: VmView) -> bool:
     return (vm.operations or 0.0) * PAGE > 0.25 * (vm.resident or 1)
 
 
+def _surplus(vm: VmView) -> int:
+    """Resident bytes well above what an estimator says that the VM uses; 0 without one."""
+    if vm.active is None or vm.resident is None:
+        return 0
+    above = vm.resident - int(1.25 * vm.active)
+    return above if above > 0.25 * vm.configured else 0
+
+
 def _pushable(vm: VmView) -> int:
     """Resident bytes above the reservation and what the VM needs for itself."""
-    kept = max(vm.reservation, int(0.05 * vm.configured), vm.active or 0)
+    kept = max(vm.reservation, int(0.05 * vm.configured), int(1.1 * (vm.active or 0)))
     return max(0, (vm.private if vm.private is not None else vm.resident or 0) - kept)
 
 

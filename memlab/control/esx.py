@@ -122,11 +122,10 @@ class Esx:
             return {}
 
     def _keep_free(self, view: View) -> float:
-        """What all targets together leave free: enough that the first state is left again."""
-        first = min(self.profile.enter)
-        edge = self.profile.leave.get(first)
-        part = edge or self.profile.enter[first] * (1 + self.settings.hysteresis)
-        return part * self.min_free(view)
+        """What all targets together leave free: half-way between the edges of the state in which
+        balloons begin to act, so that they have arrived when that is free, and stay."""
+        first = min(state for state in self.profile.enter if state >= State.SOFT)
+        return (self.profile.enter[first] + self._edge()) / 2 * self.min_free(view)
 
     # What acts
 
@@ -163,15 +162,16 @@ class Esx:
         if Mechanism.BALLOON not in view.mechanisms:
             yield LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
             return
+        moves = self._is_unbalanced(view, sizes)
         for vm in view.vms:
             if vm.ballooned is None:
                 yield LeftAlone(Mechanism.BALLOON, "no guest driver answers", vm.name)
             elif vm.blocked:
                 yield LeftAlone(Mechanism.BALLOON, "the VM is blocked", vm.name)
-            elif Act.BALLOON in acts:
+            elif Act.BALLOON in acts or (self.state is State.HIGH and moves):
                 yield self._toward_target(vm, vm.ballooned, sizes.get(vm.name, vm.configured))
             elif self.state is State.HIGH and vm.ballooned > 0:
-                yield self._deflate(vm, vm.ballooned)
+                yield self._deflate(view, vm, vm.ballooned)
             else:
                 yield LeftAlone(Mechanism.BALLOON, self._not_in_this_state(view), vm.name)
 
@@ -187,10 +187,34 @@ class Esx:
         reason = f"entitled to {format_size(target)} of {format_size(vm.configured)}"
         return Balloon(vm.name, size // PAGE * PAGE, f"{reason}{_activity(vm)}")
 
-    def _deflate(self, vm: VmView, ballooned: int) -> Action:
-        step = int(vm.configured * self.settings.step)
-        size = max(0, ballooned - step) // PAGE * PAGE
-        return Balloon(vm.name, size, "enough is free: the balloon gives back")
+    def _is_unbalanced(self, view: View, sizes: Mapping[str, int]) -> bool:
+        """Whether a VM that runs out of memory is held below its target while another stands above
+        its own: then memory moves even in the state high, as ESX rebalances when shares, tax or
+        activity have changed (OSDI 2002, §6.3)."""
+        held = any(
+            (vm.ballooned or 0) > vm.configured - sizes.get(vm.name, 0) + _SMALLEST
+            and vm.free is not None
+            and vm.free < 0.05 * vm.configured
+            for vm in view.vms
+        )
+        return held and any(_excess(vm, sizes) >= _SMALLEST for vm in view.vms)
+
+    def _deflate(self, view: View, vm: VmView, ballooned: int) -> Action | LeftAlone:
+        """Give back what is free beyond the edge of the state high, and no more: else the VMs
+        would take it, and the host be short again a moment later."""
+        surplus = view.available - int(self._edge() * self.min_free(view))
+        holders = sum(1 for one in view.vms if one.ballooned)
+        size = min(ballooned, int(vm.configured * self.settings.step), surplus // (2 * holders))
+        if size < min(_SMALLEST, ballooned):
+            return LeftAlone(Mechanism.BALLOON, "what is free is the host's reserve", vm.name)
+        target = (ballooned - size) // PAGE * PAGE
+        return Balloon(vm.name, target, "enough is free: the balloon gives back")
+
+    def _edge(self) -> float:
+        """Part of minFree above which the first state with balloons is left."""
+        first = min(state for state in self.profile.enter if state >= State.SOFT)
+        below = self.profile.enter[first]
+        return self.profile.leave.get(first, below * (1 + self.settings.hysteresis))
 
     def _reclaim(
         self, view: View, acts: frozenset[Act], sizes: Mapping[str, int]

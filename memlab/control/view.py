@@ -17,9 +17,7 @@ from memlab.record.columns import Entity
 Latest = Callable[[Entity, str, str], float | None]
 """`record.derive.Derived.latest`: newest known value of a column, or None."""
 
-_NOT_SAMPLED: Final = frozenset(
-    {"name", "configured", "shares", "reservation", "limit", "active", "blocked"}
-)
+_NOT_SAMPLED: Final = frozenset({"name", "configured", "shares", "reservation", "limit", "blocked"})
 _OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
 _RATES: Final = frozenset(
     {"operations", "major_faults", "guest_swap_in", "stall_some", "stall_full"}

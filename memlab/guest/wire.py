@@ -9,7 +9,7 @@ object a line, at most 64 KiB. The host sends commands, each with an `id` of its
      "content":{"zero":0.0,"common":0.0,"compressible":3},"args":{"zipf":0.99,"writes":0.1}}
     {"id":3,"cmd":"balloon","target":67108864}     {"id":4,"cmd":"stats"}
     {"id":5,"cmd":"free","size":8388608}           {"id":6,"cmd":"verify"}
-    {"id":7,"cmd":"stop"}
+    {"id":7,"cmd":"sample","pages":100,"period":2.0}      {"id":8,"cmd":"stop"}
 
 The agent answers each with the same `id` and `"ok":true` (and what was asked for), or
 `"ok":false,"error":"…"`. Between answers it may send events: `{"event":"balloon","ballooned":…}`
@@ -18,9 +18,11 @@ when the balloon has reached its target or can go no further (`"stuck":true`), a
 `{"event":"bad-page","page":…,"frame":…,"class":…}` when an operation read what should not stand
 there, `{"event":"guest-swap-error","slot":…}`. Sizes are bytes, `page` and `frame` are numbers.
 
-`stats` answers the fields of the board by name, and `workload`, `phase` (fill, run, pause,
-no-memory), `p50_ns`, `p99_ns`, `p999_ns` of the running workload. `verify` is answered when it is
-done: `checked`, `bad` (pages), `first_bad` (null or of, page, frame (null: in guest swap), class)
+`sample` starts the estimate of active memory: so many random frames are watched for so many
+seconds, again and again (0 pages end it). `stats` answers the fields of the board by name, and
+`workload`, `phase` (fill, run, pause, no-memory), `p50_ns`, `p99_ns`, `p999_ns` of the running
+workload. `verify` is answered when it is done:
+`checked`, `bad` (pages), `first_bad` (null or of, page, frame (null: in guest swap), class)
 and `inconsistent` (null, or what does not agree in the guest's own tables).
 
 **The board** (process VMs): a memory file that the agent maps shared and only it writes, so that
@@ -43,7 +45,7 @@ MAX_LINE: Final = 65536
 """Longest line of the protocol, bytes."""
 
 BOARD_MAGIC: Final = 0x6472616F62626C6D  # "mlbboard", little-endian
-BOARD_VERSION: Final = 1
+BOARD_VERSION: Final = 2
 BOARD_HEADER: Final = struct.Struct("<QIIQ")
 """magic, version, number of frames, sequence."""
 
@@ -76,6 +78,12 @@ BOARD_FIELDS: Final = (
     "working_set_pages",  # ground truth: what the workload uses now
     "zero_pages",  # in frames now, all zero: KSM could merge them with the zero page
     "common_pages",  # in frames now, equal in all VMs of this image and content
+    "active_pages",  # estimate of what is in use: the largest of three averages (sample.c)
+    "active_slow_pages",
+    "active_fast_pages",
+    "sample_periods",  # periods that the estimator has finished
+    "sample_pages",  # frames watched in them
+    "sample_touched",  # of these: used within their period
 )
 """Counters of the board, u64 each, in this order."""
 

@@ -96,7 +96,12 @@ WORKLOADS: Final = {
             "reads and writes records, a few pages often and most seldom (Zipf's law)",
             "memory of all records, filled first",
             "one record of a page is read and checked, or written",
-            (_zipf(), _writes(0.1), _RATE),
+            (
+                _zipf(),
+                _writes(0.1),
+                _RATE,
+                Arg("think", Kind.DURATION, 0, "CPU time after each operation", maximum=1),
+            ),
         ),
         WorkloadInfo(
             "scan",

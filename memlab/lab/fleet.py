@@ -94,7 +94,10 @@ class Fleet:
 
     def _make(self, spec: VmSpec, owner: int, group: MemoryGroup, disks: ExitStack) -> Machine:
         config = spec.config(
-            owner=owner, seed=self.lab.seed, mergeable=self.lab.mechanisms.tps.enabled
+            owner=owner,
+            seed=self.lab.seed,
+            mergeable=self.lab.mechanisms.tps.enabled,
+            watched=self.lab.active.watched,
         )
         if config.backend is not Backend.PROCESS:
             raise VmError(spec.name, f"backend {config.backend} cannot be started yet")

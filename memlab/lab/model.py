@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from memlab.lab.spec import LabFile
 
 SHORT: Final = {
-    **dict.fromkeys(("tps", "balloon", "compression"), "enabled"),
+    **dict.fromkeys(("tps", "balloon", "compression", "active"), "enabled"),
     **dict.fromkeys(("policy", "workload"), "name"),
 }
 """Keys whose map may be written as one value, and the key which that value is."""

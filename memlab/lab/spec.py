@@ -44,10 +44,10 @@ from memlab.lab.vmspec import (
 from memlab.units import MIB
 
 __all__ = [
-    "MAX_VMS", "SCHEMA_VERSION", "BalloonSettings", "Compression", "ContentSpec", "Device", "Exec",
-    "Expect", "Host", "ImageSpec", "Lab", "LabFile", "Mechanisms", "PolicySettings", "Sampling",
-    "Step", "Swap", "SwapSettings", "Tps", "User", "VmEntry", "VmFields", "VmSpec", "Window",
-    "WorkloadSpec",
+    "MAX_VMS", "SCHEMA_VERSION", "Active", "BalloonSettings", "Compression", "ContentSpec",
+    "Device", "Exec", "Expect", "Host", "ImageSpec", "Lab", "LabFile", "Mechanisms",
+    "PolicySettings", "Sampling", "Step", "Swap", "SwapSettings", "Tps", "User", "VmEntry",
+    "VmFields", "VmSpec", "Window", "WorkloadSpec",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 1
@@ -174,6 +174,23 @@ class PolicySettings(Spec):
     )
 
 
+class Active(Spec):
+    """The estimate of active memory: random pages are watched, and those counted that are used."""
+
+    enabled: Switch = Field(default=True, description="Whether it is made.")
+    pages: int = Field(
+        default=100, ge=10, le=4096, description="Pages of each VM that are watched at a time."
+    )
+    period: Annotated[Duration, not_below(0.1)] = Field(
+        default=2.0, description="How long they are watched."
+    )
+
+    @property
+    def watched(self) -> tuple[int, float]:
+        """Pages and seconds; no pages if it is off."""
+        return (self.pages if self.enabled else 0, self.period)
+
+
 class Sampling(Spec):
     """How often each tier is read: a period (`250ms`) or a rate (`4Hz`)."""
 
@@ -259,6 +276,9 @@ class LabFields(Spec):
     )
     policy: Annotated[PolicySettings, BeforeValidator(named)] = Field(
         default_factory=PolicySettings, description="Who decides: its name, or a map."
+    )
+    active: Annotated[Active, BeforeValidator(_switched)] = Field(
+        default_factory=Active, description="The estimate of active memory, in VMs with an agent."
     )
     sample: Sampling = Field(default_factory=Sampling, description="How often is read.")
     duration: Annotated[Duration, not_below(1)] = Field(

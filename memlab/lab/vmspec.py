@@ -21,7 +21,7 @@ from memlab.lab.values import (
     at_least,
     refuse,
 )
-from memlab.units import MIB
+from memlab.units import MIB, PAGE
 from memlab.vm.base import Backend, Content, Image, VmConfig, WorkloadConfig
 
 MAX_VMS: Final = 2000
@@ -151,8 +151,15 @@ class VmSpec(VmFields):
     group: Name | None = None
     memory: Annotated[Size, at_least(MIB)]
 
-    def config(self, *, owner: int, seed: int = 0, mergeable: bool = True) -> VmConfig:
-        """What its back end is given."""
+    def config(
+        self,
+        *,
+        owner: int,
+        seed: int = 0,
+        mergeable: bool = True,
+        watched: tuple[int, float] = (0, 2.0),
+    ) -> VmConfig:
+        """What its back end is given. `watched` are pages and seconds of the active estimate."""
         work = self.workload
         return VmConfig(
             name=self.name,
@@ -169,4 +176,6 @@ class VmSpec(VmFields):
             huge=self.huge,
             guest_swap=self.guest_swap,
             cache_file=self.cache_file,
+            watched_pages=min(watched[0], self.memory // PAGE // 8),
+            watch_seconds=watched[1],
         )

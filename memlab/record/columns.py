@@ -74,6 +74,7 @@ VM_COLUMNS: Final = _columns(
     ("balloon_backed", _B, _FAST, "ballooned pages that had been backed when taken", "guest"),
     ("mapped", _B, _FAST, "virtual memory that the guest's applications have mapped", "guest"),
     ("touched", _B, _FAST, "of the mapped pages: written or read at least once", "guest"),
+    ("active", _B, _MEDIUM, "what is in use, estimated from random pages; fast up, slow down", "guest"),
     ("working_set", _B, _MEDIUM, "what the workload uses now: ground truth", "guest"),
     ("shareable", _B, _MEDIUM, "pages that are zero, or equal in all VMs of the image: ground truth", "guest"),
     ("guest_swapped", _B, _FAST, "application pages in the guest's own swap", "guest"),

@@ -36,6 +36,7 @@ from memlab.record.terms import (
 )
 from memlab.units import PAGE
 
+_PERIODS: Final = "vm_medium.guest_sample_periods"
 _CLOCK: Final = "vm_fast.guest_published_ns"
 
 
@@ -56,6 +57,12 @@ def _host_balance(moment: Moment) -> HostBalance | None:
     ]
     known = [part * PAGE for part in parts if part is not None]
     return HostBalance(*known) if len(known) == len(parts) else None
+
+
+def _active(moment: Moment) -> float | None:
+    """Absent until the estimator's first period is over, and where none runs."""
+    found = moment.now("vm_medium.guest_active_pages")
+    return found * PAGE if found is not None and moment.now(_PERIODS) else None
 
 
 def _guest_balance(moment: Moment, *moments: str) -> GuestBalance | None:
@@ -120,6 +127,7 @@ VM: Final[dict[str, Formula]] = {
     "balloon_backed": pages("vm_fast.guest_balloon_backed_pages"),
     "mapped": pages("vm_fast.guest_app_mapped_pages"),
     "touched": pages("vm_fast.guest_app_touched_pages"),
+    "active": _active,
     "working_set": pages("vm_medium.guest_working_set_pages"),
     "shareable": add(pages("vm_medium.guest_zero_pages"), pages("vm_medium.guest_common_pages")),
     "guest_swapped": pages("vm_fast.guest_guest_swap_pages"),

@@ -69,6 +69,9 @@ class VmConfig:
     huge: bool = False
     guest_swap: int = 0
     cache_file: int = 0
+    watched_pages: int = 0
+    """Random pages that the estimate of active memory watches; 0: none is made."""
+    watch_seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,9 @@ class ProcessVm:
             self._link.send("boot", **boot_fields(self.config)),
             self._link.send("workload", **workload_fields(self.config)),
         ]
+        if self.config.watched_pages:
+            watch = {"pages": self.config.watched_pages, "period": self.config.watch_seconds}
+            self._asked.append(self._link.send("sample", **watch))
 
     def _spawn(self, control: int) -> Child:
         fds = {"--control": control, "--board": self._board}

@@ -40,6 +40,7 @@ def test_every_column_can_be_asked_and_only_the_untold_ones_are_absent(run: Deri
             absent.add((entity, name))
     on_v1 = {(Entity.VM, "compressed"), (Entity.VM, "pool"), (Entity.HOST, "ksm_profit")}
     assert absent == on_v1
+    assert run.series(Entity.VM, "active", "vm-2").known[-1] == 300 * PAGE
 
 
 def test_levels_are_bytes_and_rates_are_per_second(run: Derived) -> None:

@@ -95,7 +95,7 @@ struct frame {
 	uint8_t kind;
 	uint8_t referenced; /* the clock's bit */
 	uint8_t backed;     /* ballooned: the host had backed it */
-	uint8_t spare;
+	uint8_t watched;    /* by sample.c, until it is used */
 };
 bool frames_boot(uint64_t bytes, bool mergeable, bool huge);
 void *frames_reserve(uint64_t bytes); /* zeroed, at boot only; NULL if it does not fit */
@@ -108,6 +108,7 @@ void *frame_address(frame_t frame);
 bool frame_backed(frame_t frame);
 frame_t frames_take(enum kind kind, uint32_t link); /* off the free list, NO_FRAME if it is empty */
 void frames_prepare(unsigned wanted); /* backs frames that are about to be taken */
+void frames_used(frame_t frame); /* an application or the guest has used it */
 void frames_give(frame_t frame);
 frame_t frames_lend(void);           /* off the free list, to the balloon; not touched */
 void frames_discard(frame_t *frames, unsigned count); /* backed ones go back to the host; sorts */
@@ -157,6 +158,11 @@ enum class image_class(uint32_t page);
 void balloon_target(uint32_t pages);
 uint64_t balloon_slice(uint64_t now);
 
+/* ---- sample.c: how much of the memory is in use, estimated ---- */
+bool sample_start(uint32_t pages, uint64_t period_ns, uint64_t key); /* 0 pages: no more */
+void sample_touch(frame_t frame);
+uint64_t sample_slice(uint64_t now);
+
 /* ---- workload.c ---- */
 bool workload_start(const struct json *doc, uint64_t key);
 const char *workload_name(void);
@@ -182,7 +188,7 @@ uint64_t zipf_draw(const struct zipf *zipf);
 
 /* ---- board.c: what the sampler reads ---- */
 #define BOARD_MAGIC 0x6472616F62626C6Dull
-#define BOARD_VERSION 1u
+#define BOARD_VERSION 2u
 #define HISTOGRAM_BUCKETS 280u
 #define FRAME_MAP_OFFSET 4096u
 #define BOARD_FIELDS(F)                                                                            \
@@ -191,7 +197,9 @@ uint64_t zipf_draw(const struct zipf *zipf);
 	F(balloon_inflated) F(balloon_deflated) F(app_mapped_pages) F(app_touched_pages)           \
 	F(guest_swap_pages) F(guest_swap_in) F(guest_swap_out) F(cache_read) F(cache_evicted)      \
 	F(operations) F(writes) F(operation_ns) F(out_of_memory) F(minor_faults) F(major_faults)   \
-	F(bad_pages) F(working_set_pages) F(zero_pages) F(common_pages)
+	F(bad_pages) F(working_set_pages) F(zero_pages) F(common_pages)                            \
+	F(active_pages) F(active_slow_pages) F(active_fast_pages)                                  \
+	F(sample_periods) F(sample_pages) F(sample_touched)
 
 struct counters {
 #define FIELD(name) uint64_t name;

@@ -100,7 +100,7 @@ static uint64_t *access(uint32_t page, struct entry **entry)
 	if (!*entry || (!in_frame(*entry) && !fault_in(page, *entry)))
 		return NULL;
 	frame_t frame = (*entry)->where - 1;
-	frame_entry(frame)->referenced = 1;
+	frames_used(frame);
 	return frame_address(frame);
 }
 

@@ -42,7 +42,7 @@ bool cache_read(uint32_t page)
 	if (!where[page] && !read_in(page))
 		return false;
 	frame_t frame = where[page] - 1;
-	frame_entry(frame)->referenced = 1;
+	frames_used(frame);
 	*(volatile uint64_t *)frame_address(frame);
 	return true;
 }

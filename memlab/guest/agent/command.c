@@ -137,6 +137,17 @@ static bool verify(const struct json *doc, const char *id)
 	return verify_start(strtoull(id, NULL, 10)); /* answered when it is done */
 }
 
+static bool sample(const struct json *doc, const char *id)
+{
+	double pages = 100, period = 2;
+	if (!json_number(doc, "pages", 0, 1e6, &pages) ||
+	    !json_number(doc, "period", 0.01, 1e6, &period) ||
+	    !sample_start((uint32_t)pages, (uint64_t)(period * 1e9), key))
+		return false;
+	control_say("{\"id\":%s,\"ok\":true,\"pages\":%.0f}", id, pages);
+	return true;
+}
+
 static bool stop(const struct json *doc, const char *id)
 {
 	(void)doc;
@@ -151,7 +162,7 @@ static const struct command {
 } commands[] = {
 	{"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
 	{"stats", stats, false}, {"free", give_free, false},	{"verify", verify, false},
-	{"stop", stop, true},
+	{"sample", sample, false}, {"stop", stop, true},
 };
 
 static bool dispatch(const struct json *doc, const char *id)

@@ -98,7 +98,8 @@ static void become(frame_t frame, enum kind kind, uint32_t link)
 {
 	counts[table[frame].kind]--;
 	counts[kind]++;
-	table[frame] = (struct frame){.kind = (uint8_t)kind, .link = link};
+	uint8_t watched = table[frame].watched;
+	table[frame] = (struct frame){.kind = (uint8_t)kind, .link = link, .watched = watched};
 }
 
 static frame_t pop(void)
@@ -115,7 +116,7 @@ frame_t frames_take(enum kind kind, uint32_t link)
 	if (frame == NO_FRAME)
 		return NO_FRAME;
 	become(frame, kind, link);
-	table[frame].referenced = 1;
+	frames_used(frame);
 	touch(frame);
 	return frame;
 }
@@ -147,6 +148,13 @@ frame_t frames_lend(void)
 	become(frame, BALLOON, NO_FRAME);
 	table[frame].backed = frame_backed(frame);
 	return frame;
+}
+
+void frames_used(frame_t frame)
+{
+	table[frame].referenced = 1;
+	if (table[frame].watched)
+		sample_touch(frame);
 }
 
 void frames_give(frame_t frame)

@@ -139,6 +139,7 @@ static void serve(void)
 			continue;
 		next = balloon_slice(now_ns());
 		next = sooner(next, verify_slice(now_ns()));
+		next = sooner(next, sample_slice(now_ns()));
 		next = sooner(next, workload_slice(now_ns()));
 	}
 }

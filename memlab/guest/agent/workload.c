@@ -17,7 +17,7 @@ static const char *const names[NAMES] = {"idle",  "toucher", "keyvalue", "scan",
 static struct workload {
 	enum name name;
 	uint32_t pages;
-	double zipf, writes, rate, step, period, hold, pause, rounds;
+	double zipf, writes, rate, step, period, hold, pause, rounds, think;
 	uint32_t levels[LEVELS], level_count;
 	struct zipf draw;
 } work = {.name = IDLE, .level_count = 1};
@@ -68,6 +68,7 @@ static bool read_args(const struct json *doc, struct workload *new)
 	new->hold = 2;
 	new->pause = 8;
 	new->rounds = 0;
+	new->think = 0;
 	return json_number(doc, "args.zipf", 0, 4, &new->zipf) &&
 	       json_number(doc, "args.writes", 0, 1, &new->writes) &&
 	       json_number(doc, "args.rate", 0, 1e15, &new->rate) &&
@@ -75,7 +76,8 @@ static bool read_args(const struct json *doc, struct workload *new)
 	       json_number(doc, "args.period", 0, 1e6, &new->period) &&
 	       json_number(doc, "args.hold", 0, 1e6, &new->hold) &&
 	       json_number(doc, "args.pause", 0, 1e6, &new->pause) &&
-	       json_number(doc, "args.rounds", 0, 1e9, &new->rounds) && read_levels(doc, new);
+	       json_number(doc, "args.rounds", 0, 1e9, &new->rounds) &&
+	       json_number(doc, "args.think", 0, 1, &new->think) && read_levels(doc, new);
 }
 
 static bool read_name(const struct json *doc, struct workload *new)
@@ -190,9 +192,13 @@ static bool operate(uint32_t level)
 	bool done = work.name == CACHE_READS ? cache_read(page)
 		    : write		     ? app_write(page)
 					     : app_read(page, word);
-	if (done)
-		board_operation(now_ns() - begin, write);
-	return done;
+	if (!done)
+		return false;
+	uint64_t end = now_ns();
+	board_operation(end - begin, write);
+	for (end += (uint64_t)(work.think * SECOND); work.think > 0 && now_ns() < end;)
+		; /* what the application does with the record: its CPU, not its memory */
+	return true;
 }
 
 /* Operations until they are all done or the slice ends. */

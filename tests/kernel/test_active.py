@@ -1,0 +1,71 @@
+"""Active memory and the idle memory tax on the real kernel: the paper's figures 6 and 7."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memlab.control.entitlement import Client, targets
+from memlab.lab.load import load, resolve
+from memlab.lab.outcome import RunOutcome, Said
+from memlab.lab.prepare import prepare
+from memlab.lab.session import Nobody, Session
+from memlab.record.columns import Entity
+from memlab.record.derive import Derived
+from memlab.units import MIB
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(autouse=True)
+def _runs_go_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLAB_DIR", str(tmp_path))
+
+
+def run(name: str, *sets: str) -> RunOutcome:
+    outcome = Session(prepare(load(resolve(name), sets=sets)), Nobody()).run()
+    outcome.restored.check()
+    return outcome
+
+
+def at(source: Derived, vm: str, name: str, time: float) -> float:
+    series = source.series(Entity.VM, name, vm)
+    known = [
+        (abs(t - time), v)
+        for t, v in zip(series.times, series.values, strict=True)
+        if v is not None
+    ]
+    return min(known)[1]
+
+
+def test_the_estimate_follows_the_staircase() -> None:
+    outcome = run("active")
+    assert outcome.said is Said.PASSED, outcome.reasons
+
+
+def test_the_tax_moves_idle_memory_as_the_formula_says() -> None:
+    outcome = run("idle-tax")
+    assert outcome.said is Said.PASSED, outcome.reasons
+    with Derived.open(outcome.recording) as source:
+        end = source.window[1] - 1
+        clients = [
+            Client(vm, 1000, 64 * MIB, active=int(at(source, vm, "active", end)))
+            for vm in ("idle", "active")
+        ]
+        wanted = targets(clients, 90 * MIB, tax=0.75)
+        for vm in ("idle", "active"):
+            held = at(source, vm, "private", end)
+            assert abs(held - wanted[vm]) <= 0.05 * wanted[vm], (vm, held / MIB, wanted[vm] / MIB)
+
+
+def test_without_the_tax_nothing_moves() -> None:
+    steps = (
+        "timeline=[{at: 12s, set: {vms.active.workload: "
+        "{name: keyvalue, size: 63MiB, args: {zipf: 0, writes: 10%, think: 70us}}}}]"
+    )
+    outcome = run("idle-tax", steps, "expect=[]", "duration=50s", "window.until=50s")
+    with Derived.open(outcome.recording) as source:
+        for vm in ("idle", "active"):
+            before, after = (at(source, vm, "private", time) for time in (28.0, 49.0))
+            assert abs(after - before) <= 0.03 * before, (vm, before / MIB, after / MIB)
