@@ -14,8 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from memlab.control.policies import settings_of
-from memlab.control.userpolicy import is_user_policy
+from memlab.control.policies import POLICIES, settings_of
 from memlab.errors import Fault
 from memlab.lab.arguments import ArgumentsError
 from memlab.lab.faults import fault_of, nearest
@@ -192,8 +191,9 @@ def _vm_setting(path: str, target: str, name: str, value: Any, lab: Lab) -> Sett
 
 
 def _policy_setting(path: str, key: str, value: Any, lab: Lab) -> Setting:
-    if is_user_policy(lab.policy.name):
-        return Setting(path, SettingKind.POLICY, value, key=key)  # its file is not run for this
+    if lab.policy.name not in POLICIES:
+        # A user's own, whose file is not run for this; or none, which is a fault elsewhere.
+        return Setting(path, SettingKind.POLICY, value, key=key)
     known = settings_of(lab.policy.name)
     if key not in known:
         message = f"policy {lab.policy.name} has no setting {key!r}"
