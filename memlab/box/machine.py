@@ -27,6 +27,7 @@ from memlab.box.tools import require
 from memlab.box.wire import CHUNK, Decoder, Message, encode
 from memlab.errors import HostError, VmError
 from memlab.kernel import kvm
+from memlab.lab import manifest
 
 BOOT_SECONDS: Final = 90.0
 """Longest time from nothing to the agent's first word; emulated on a busy machine."""
@@ -224,10 +225,6 @@ def _end_with(parent: int) -> Callable[[], None]:
     return arm
 
 
-VARIABLE: Final = "MEMLAB_BOX_FACTS"
-"""In the box: what a recording says of the machine that it was made in, as JSON."""
-
-
 def told(box: Box, hardware: Hardware) -> dict[str, str]:
     """The variable that tells memlab inside where it runs."""
     facts = {
@@ -236,4 +233,4 @@ def told(box: Box, hardware: Hardware) -> dict[str, str]:
         "memory": hardware.memory,
         "host_kernel": os.uname().release,
     }
-    return {VARIABLE: json.dumps(facts)}
+    return {manifest.BOX: json.dumps(facts)}

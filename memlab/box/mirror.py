@@ -1,10 +1,10 @@
 """What commands in the box have written, brought out while they run.
 
-Inside, a folder is looked through again and again. A file that only grows (SQLite's `-wal`, logs)
-is sent from where it was left; any other that has changed is sent whole. Outside, whole files are
-put in place together, at `settled`, by renaming. So a recording is readable at any moment: its
-`-wal` is always at least as new as the file that it belongs to, and SQLite reads a torn end as the
-end. Removals are not carried over, but for a `-wal` that has been taken into its file.
+Inside, a folder is looked through again and again. A log is sent from where it was left, any other
+file that has changed is sent whole, and a SQLite file together with its `-wal` so that outside too
+the two belong together at any moment: SQLite reads them, and a torn end as the end. Outside, whole
+files are put in place at `settled`, by renaming. Removals are not carried over, but for a `-wal`
+that has been taken into its file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from typing import IO, Final
 
 from memlab.box.wire import CHUNK, Message, WireError
 
-GROWING: Final = ("-wal", ".log", ".jsonl")
+WAL: Final = "-wal"
+LOGS: Final = (".log", ".jsonl")
 """Ends of the names of files that only grow."""
 LEFT_ALONE: Final = ("-shm", ".memlab-part")
 """Not sent: SQLite's index of its `-wal` is made anew by whoever reads, and must be."""
+_ATTEMPTS: Final = 10
+_HEAD: Final = 32
+_FRAME: Final = 24
+"""Bytes of a `-wal`'s header and of the header of each page in it (sqlite.org/fileformat2.html)."""
 
 Send = Callable[..., None]
 """send(kind, data, **facts), as `wire.encode` takes them."""
@@ -31,10 +36,13 @@ Send = Callable[..., None]
 
 @dataclass(slots=True)
 class _Seen:
+    """A file as it was sent. `salt`: of a -wal, which is begun anew with another one."""
+
     inode: int
     changed: int
     size: int
     sent: int = 0
+    salt: bytes = b""
 
 
 class Watch:
@@ -48,19 +56,21 @@ class Watch:
     def scan(self) -> bool:
         """Send what has changed; whether there was anything."""
         found = dict(self._walk(self._root))
-        growing = [name for name in found if name.endswith(GROWING)]
-        whole = [name for name in found if not name.endswith(GROWING)]
-        moved = [self._grown(name) for name in growing]
-        moved += [self._changed(name, found[name]) for name in whole]
-        if any(moved):
-            # What was taken into a file after its -wal had been read stands in the -wal by now.
-            moved += [self._grown(name) for name in growing]
-        gone = [name for name in self._seen if name not in found and name.endswith("-wal")]
-        if any(moved) or gone:
+        logged = {name.removesuffix(WAL) for name in found if name.endswith(WAL)}
+        moved = False
+        for name, status in found.items():
+            if name in logged:
+                moved |= self._database(name)
+            elif name.endswith(LOGS):
+                moved |= self._grown(name)
+            elif not name.endswith(WAL):
+                moved |= self._changed(name, status)
+        gone = [name for name in self._seen if name not in found and name.endswith(WAL)]
+        if moved or gone:
             self._send("settled", b"", gone=gone)
         for name in [name for name in self._seen if name not in found]:
             del self._seen[name]
-        return any(moved)
+        return moved
 
     def _walk(self, folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         with suppress(FileNotFoundError), os.scandir(folder) as entries:
@@ -72,8 +82,50 @@ class Watch:
                         status = entry.stat(follow_symlinks=False)
                         yield os.path.relpath(entry.path, self._root), status
 
+    def _database(self, name: str) -> bool:
+        """Send a SQLite file and its -wal as they were at one moment, or as good as that.
+
+        What is taken from the -wal into the file stands in the -wal until that is begun anew. So
+        if that has not happened between, the file as it was read, be it half written, and the
+        -wal as it was read after it, are together what was committed.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                before = self._salt(name)
+                moved = self._changed(name, (self._root / name).stat())
+                found = self._logged(name + WAL, before)
+            except FileNotFoundError:
+                return False
+            if found is not None:
+                return moved or found
+            self._seen.pop(name, None)
+        return False
+
+    def _salt(self, name: str) -> bytes:
+        with (self._root / (name + WAL)).open("rb") as file:
+            return file.read(_HEAD)
+
+    def _logged(self, name: str, salt: bytes) -> bool | None:
+        """Send the new pages of a -wal; whether there were any, None if it was begun anew."""
+        with (self._root / name).open("rb") as file:
+            if file.read(_HEAD) != salt:
+                return None
+            seen = self._seen.get(name)
+            anew = seen is None or seen.salt != salt
+            if seen is None or anew:
+                seen = self._seen[name] = _Seen(0, 0, 0, 0, salt)
+            start = seen.sent or len(salt)
+            file.seek(start)
+            pages = _pages(file.read(), salt)
+        data = (salt if not seen.sent else b"") + pages
+        for at in range(0, len(data), CHUNK):
+            piece = data[at : at + CHUNK]
+            self._send("file", piece, path=name, at=seen.sent + at, mode=0o644, grow=not anew)
+        seen.sent += len(data)
+        return bool(data)
+
     def _grown(self, name: str) -> bool:
-        """Send the new end of a growing file."""
+        """Send the new end of a log."""
         try:
             with (self._root / name).open("rb") as file:
                 status = os.fstat(file.fileno())
@@ -110,6 +162,17 @@ class Watch:
             return False
         self._seen[name] = now
         return True
+
+
+def _pages(data: bytes, salt: bytes) -> bytes:
+    """The whole pages at the begin of `data` that belong to the -wal with this header."""
+    if len(salt) < _HEAD:
+        return b""
+    size = _FRAME + int.from_bytes(salt[8:12], "big")
+    end = 0
+    while end + size <= len(data) and data[end + 8 : end + 16] == salt[16:24]:
+        end += size
+    return data[:end]
 
 
 def _is_left(name: str) -> bool:
@@ -161,7 +224,8 @@ class Landing:
         file.write(message.data)
 
     def _settle(self, gone: list[Path]) -> None:
-        for place, (file, mode) in self._staged.items():
+        # A file before its -wal: with the older one it is whole too, the other way round it is not.
+        for place, (file, mode) in sorted(self._staged.items()):
             place.parent.mkdir(parents=True, exist_ok=True)
             part = place.with_name(f"{place.name}.memlab-part")
             file.seek(0)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 @click.option("--baseline", type=click.Path(exists=True), help="A run to hold the cost against.")
 @click.option("-f", "--format", "form", type=click.Choice(["table", "json"]), default="table")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the verdict.")
+@click.option("--time-scale", type=click.FloatRange(0.1, 100), help="Multiply all times of LAB.")
+@click.option("--box", is_flag=True, help="Run it in a box: no root, no risk for this host.")
+@click.option("--box-release", default="trixie", metavar="NAME", help="Of which Debian.")
+@click.option("--box-accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto")
+@click.option("--notes", is_flag=True, hidden=True)
 def command(
     lab: str | None,
     sets: tuple[str, ...],
@@ -38,6 +43,11 @@ def command(
     baseline: str | None,
     form: str,
     quiet: bool,
+    time_scale: float | None,
+    box: bool,
+    box_release: str,
+    box_accel: str,
+    notes: bool,
 ) -> int:
     """Run LAB: a lab file, the name of a bundled lab, or `-` for standard input.
 
@@ -50,8 +60,19 @@ def command(
     from memlab.cli.here import the_one_here
     from memlab.lab.load import load, resolve
     from memlab.lab.prepare import prepare
+    from memlab.lab.stretch import stretch
 
     loaded = load(resolve(lab) if lab else the_one_here(), sets=sets, environ=lab_environment())
+    if box:
+        from memlab.cli.upbox import up_in_box
+
+        given = {"--dry-run": dry_run, "--i-know": i_know}
+        return up_in_box(
+            loaded, lab, sets, given, release=box_release, accelerator=box_accel,
+            time_scale=time_scale, detach=detach, baseline=baseline, form=form, quiet=quiet,
+        )  # fmt: skip
+    if time_scale is not None:
+        loaded = stretch(loaded, time_scale)
     prepared = prepare(loaded, i_know=i_know)
     if dry_run:
         for line in (*prepared.plan.lines(), *prepared.sums.lines()):
@@ -68,7 +89,7 @@ def command(
         return 0
     if detach:
         return detached(prepared)
-    return _attended(prepared, baseline, form, quiet)
+    return _attended(prepared, baseline, form, quiet, notes)
 
 
 def _runs_already(prepared: Prepared, *, replace: bool, recreate: bool) -> bool:
@@ -94,11 +115,11 @@ def _runs_already(prepared: Prepared, *, replace: bool, recreate: bool) -> bool:
     return True
 
 
-def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool) -> int:
+def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool, notes: bool) -> int:
     """Run it in the foreground, show it while it runs, then the verdict."""
     from memlab.cli.verdict import show_outcome
     from memlab.lab.session import Nobody, Session
-    from memlab.live.progress import Progress
+    from memlab.live.progress import Notes, Progress
     from memlab.record.derive import Derived
     from memlab.report.verdict import as_baseline
 
@@ -106,7 +127,9 @@ def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool) 
     if baseline:
         with Derived.open(Path(baseline)) as other:
             held_against = as_baseline(other)
-    if quiet or MANNER.quiet:
+    if notes:
+        outcome = Session(prepared, Notes(), baseline=held_against).run()
+    elif quiet or MANNER.quiet:
         outcome = Session(prepared, Nobody(), baseline=held_against).run()
     else:
         with Progress(terminal=is_terminal(), stream=sys.stderr) as progress:

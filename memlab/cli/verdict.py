@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,12 +21,17 @@ def show_outcome(outcome: RunOutcome, *, form: str) -> None:
         facts = {**asdict(outcome), "recording": str(outcome.recording)}
         click.echo(json.dumps({"schema_version": 1, **facts}, default=str))
         return
+    show_recording(outcome.recording)
+
+
+def show_recording(recording: Path) -> None:
+    """The table of a finished run, and where its recording is."""
     from rich.console import Console
 
     from memlab.record.derive import Derived
     from memlab.report.table import summary
 
-    with Derived.open(outcome.recording) as source:
+    with Derived.open(recording) as source:
         Console(highlight=False).print(summary(source))
-    say(f"recording: {outcome.recording}")
-    say(f"report:    memlab report {outcome.recording.parent}")
+    say(f"recording: {recording}")
+    say(f"report:    memlab report {recording.parent}")

@@ -57,6 +57,7 @@ class Loaded:
 
     `tree` is the file after `${…}` and `--set`, as plain values: what the recording keeps.
     `variables` are those of the environment that the file has used, and their values.
+    `time_scale` is what the lab's times have been multiplied by; see `stretch`.
     """
 
     lab: Lab
@@ -65,6 +66,7 @@ class Loaded:
     tree: Mapping[str, Any]
     document: Document
     variables: Mapping[str, str]
+    time_scale: float = 1.0
 
     @property
     def folder(self) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
 from memlab.control.policy import Mechanism
 from memlab.kernel.cgroup import Layout
@@ -15,6 +16,9 @@ from memlab.kernel.files import HOST, Roots, chosen, parse_names, read_bytes, re
 from memlab.lab.plan import compresses
 from memlab.lab.spec import Lab, VmSpec
 from memlab.lab.stage import Stage
+
+BOX: Final = "MEMLAB_BOX_FACTS"
+"""The variable that says, in a box, which one it is: JSON, from `memlab.box.machine`."""
 
 
 def mechanisms_of(lab: Lab) -> dict[Mechanism, bool]:
@@ -52,6 +56,7 @@ def opening(
         "plan": list(stage.plan.lines()),
         "absent": _absent(stage),
         **_baseline(lab),
+        **_box(),
     }
 
 
@@ -71,6 +76,12 @@ def host_facts(roots: Roots = HOST) -> dict[str, Any]:
         "memory": memory.get("MemTotal"),
         **{name: chosen(text) for name, text in found.items() if text is not None},
     }
+
+
+def _box() -> dict[str, Any]:
+    """In which box this runs, as whoever started it has told it; nothing elsewhere."""
+    told = os.environ.get(BOX)
+    return {} if told is None else {"box": json.loads(told)}
 
 
 def _vm(vm: VmSpec) -> dict[str, Any]:

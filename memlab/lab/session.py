@@ -125,6 +125,7 @@ class Session:
                     opening = manifest.opening(
                         self.lab, source, stage, run_id=self.run_id, host=host
                     )
+                    opening["time_scale"] = self.prepared.loaded.time_scale
                     if self._baseline is not None:
                         opening["baseline"] = self._baseline
                     recording = Recording.create(self.path, opening)
@@ -178,6 +179,7 @@ class Session:
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
             hands.release()
+            stage.relax()
             self._verify(fleet, recording)
 
     def _stage(self, owner: Owner) -> Stage:

@@ -12,9 +12,10 @@ from memlab.errors import HostError
 from memlab.kernel import cgroup, swap
 from memlab.kernel.cgroup import Layout, MemoryGroup
 from memlab.kernel.entries import SwapKind
-from memlab.kernel.files import HOST, Applied, Roots
+from memlab.kernel.files import HOST, Applied, Roots, parse_names, read_bytes
 from memlab.kernel.owner import Owner
 from memlab.kernel.zswap import PoolGate
+from memlab.lab.admission import HOST_FLOOR
 from memlab.lab.plan import Plan, compresses
 from memlab.lab.spec import Lab
 from memlab.units import format_size
@@ -85,6 +86,14 @@ class Stage:
         if self.charges_pool and pool:
             self.group.set_zswap_max(pool)
         return f"limit {format_size(limit)} in {written.seconds:.2f} s"
+
+    def relax(self) -> None:
+        """After the last measured sample: what this host has to spare, so that pages which are
+        only looked at once more need not push others out."""
+        known = parse_names(read_bytes(self.roots.proc / "meminfo") or b"")
+        spare = known.get("MemAvailable", 0) - HOST_FLOOR
+        if spare > 0:
+            self.group.set_limit(self.lab.host.memory + spare)
 
     def _hold(self, path: Path, value: str) -> None:
         applied = self.turn(path, value)

@@ -6,6 +6,7 @@ a redraw is dear (many VMs, a slow terminal), so that it takes at most 2 % of on
 
 from __future__ import annotations
 
+import sys
 import time as clock
 from collections.abc import Callable
 from types import TracebackType
@@ -24,6 +25,18 @@ LINE: Final = 5.0
 """Time between two plain lines, seconds."""
 SHARE: Final = 0.02
 """Largest part of one core that redrawing may take."""
+
+
+class Notes:
+    """The watcher of a run whose values are shown elsewhere: what happened, a line each."""
+
+    def update(self, source: Source, time: float, phase: str, *, state: str = "") -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """The line on stderr, at once."""
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class Progress:

@@ -131,6 +131,19 @@ def lab_name(source: Source) -> str:
     return plain(str(known))
 
 
+def place(source: Source) -> str | None:
+    """In which box it ran, on what, and how slowly; None: on the host itself, at full speed."""
+    box, scale = mapping(source.manifest.get("box")), number(source.manifest.get("time_scale"))
+    said = []
+    if box:
+        how = {"kvm": "virtualized CPU (kvm)", "tcg": "emulated CPU (tcg)"}
+        accelerator = str(box.get("accelerator"))
+        said.append(f"in a box: Debian {box.get('release')}, {how.get(accelerator, accelerator)}")
+    if scale is not None and scale != 1:
+        said.append(f"all times × {scale:g}")
+    return plain("; ".join(said)) or None
+
+
 def lines(value: Any) -> tuple[str, ...]:
     """A list of texts, however it was written."""
     if isinstance(value, list | tuple):

@@ -98,6 +98,7 @@ class _Page:
             badge(standing.outcome),
             tag("span", (facts.text_of(source.manifest.get("began")) or "").replace("T", " ", 1)),
             tag("span", f"Linux {host['kernel']}") if "kernel" in host else None,
+            tag("span", where) if (where := facts.place(source)) else None,
             tag(
                 "nav",
                 *(tag("a", link, href=f"#{link}") for link in links),

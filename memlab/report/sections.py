@@ -196,6 +196,8 @@ def run_facts(source: Source) -> Markup:
         ("measured window", f"{start:.1f} s to {end:.1f} s"),
         ("seed", facts.text_of(manifest.get("seed"))),
         *((f"host: {k}", v) for k, v in _flat(manifest.get("host"))),
+        *((f"box: {k}", v) for k, v in _flat(manifest.get("box"))),
+        ("times multiplied by", facts.text_of(manifest.get("time_scale"))),
         *((f"version: {k}", v) for k, v in _flat(manifest.get("versions"))),
         *((f"policy: {k}", v) for k, v in _flat(manifest.get("policy"))),
         *((f"mechanism: {k}", v) for k, v in _flat(manifest.get("mechanisms"))),

@@ -33,6 +33,7 @@ def summary(source: Source, baseline: Source | None = None) -> RenderableType:
         Text(question(found), style="bold"),
         Text(answer(found)),
         Text(price(found), style="dim"),
+        *([Text(where, style="dim")] if (where := facts.place(source)) else []),
         Text(),
         verdict_table(found) if found.samples else Text(NO_SAMPLE, style="yellow"),
         Text(),

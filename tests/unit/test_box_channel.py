@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memlab.box.client import Running, Streams
 from memlab.box.machine import Machine
-from memlab.box.mirror import Landing
+from memlab.box.mirror import Landing, Watch
 from memlab.box.wire import Decoder, Message, WireError, encode
 
 
@@ -169,3 +174,66 @@ def test_the_box_cannot_write_through_a_link(tmp_path: Path) -> None:
         Landing(tmp_path / "land").take(
             Message("file", {"path": "link/x", "at": 0, "grow": True}, b"x")
         )
+
+
+class Linked:
+    """Both halves of the mirror, without a wire between."""
+
+    def __init__(self, inside: Path, outside: Path) -> None:
+        inside.mkdir()
+        outside.mkdir()
+        self.landing = Landing(outside)
+        self.watch = Watch(inside, self.take)
+        self.sent = 0
+
+    def take(self, kind: str, data: bytes = b"", **facts: Any) -> None:
+        self.sent += len(data)
+        self.landing.take(Message(kind, facts, data))
+
+
+def count(path: Path) -> int:
+    """Rows, read from copies as after a kill; the file must be whole."""
+    with tempfile.TemporaryDirectory() as made:
+        for end in ("", "-wal"):
+            if path.with_name(path.name + end).exists():
+                shutil.copy(path.with_name(path.name + end), made)
+        with closing(sqlite3.connect(Path(made) / path.name)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            return int(database.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_database_is_whole_outside_whatever_its_writer_does(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    linked = Linked(tmp_path / "in", tmp_path / "out")
+    outside = tmp_path / "out/db.sqlite"
+    with closing(sqlite3.connect(tmp_path / "in/db.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA wal_autocheckpoint=0")
+        database.execute("CREATE TABLE t (x)")
+        rows = 0
+        for _ in range(60):
+            for _ in range(chance.randrange(4)):
+                database.execute("INSERT INTO t VALUES (randomblob(3000))")
+                rows += 1
+            if chance.random() < 0.2:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if chance.random() < 0.6:
+                linked.watch.scan()
+                assert count(outside) == rows
+        database.execute("PRAGMA journal_mode=DELETE")
+    linked.watch.scan()
+    assert count(outside) == rows
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["db.sqlite"]
+
+
+def test_what_has_not_changed_is_not_sent_again(tmp_path: Path) -> None:
+    linked = Linked(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in/whole").write_bytes(b"x" * 1000)
+    (tmp_path / "in/a.log").write_bytes(b"y" * 1000)
+    assert linked.watch.scan() and linked.sent == 2000
+    assert not linked.watch.scan() and linked.sent == 2000
+    with (tmp_path / "in/a.log").open("ab") as file:
+        file.write(b"z")
+    assert linked.watch.scan() and linked.sent == 2001
+    assert (tmp_path / "out/a.log").read_bytes() == b"y" * 1000 + b"z"

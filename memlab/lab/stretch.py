@@ -1,0 +1,64 @@
+"""A lab in slow motion: all its times multiplied, for a machine that is slower than they suppose.
+
+An emulated CPU takes longer for the same work, so what is to be reached after a time is reached
+after a longer one, and operations come as much slower. Sizes and expectations stay; ksmd's pace
+stays too, since it is the kernel's and is slowed down with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from memlab.guest.workloads import WORKLOADS, Kind
+from memlab.lab.load import Loaded
+from memlab.lab.spec import Lab
+from memlab.lab.vmspec import VmSpec, WorkloadSpec
+
+
+def stretch(loaded: Loaded, factor: float) -> Loaded:
+    """`loaded` with every time multiplied by `factor`, which the recording keeps."""
+    return replace(loaded, lab=_lab(loaded.lab, factor), time_scale=factor)
+
+
+def _lab(lab: Lab, factor: float) -> Lab:
+    times: dict[str, Any] = {
+        "duration": lab.duration * factor,
+        "window": _times(lab.window, factor, "start", "until"),
+        "baseline": _times(lab.baseline, factor, "start", "until"),
+        "sample": _times(lab.sample, factor, "fast", "medium", "deep"),
+        "policy": _times(lab.policy, factor, "period"),
+        "timeline": tuple(_times(step, factor, "at", "cooldown") for step in lab.timeline),
+        "expect": tuple(_times(one, factor, "within") for one in lab.expect),
+        "vms": tuple(_vm(vm, factor) for vm in lab.vms),
+    }
+    return lab.model_copy(update=times)
+
+
+def _times(part: BaseModel | None, factor: float, *names: str) -> BaseModel | None:
+    """`part` with these of its fields multiplied, those that are given."""
+    if part is None:
+        return None
+    given = {name: getattr(part, name) for name in names}
+    return part.model_copy(
+        update={name: value * factor for name, value in given.items() if value is not None}
+    )
+
+
+def _vm(vm: VmSpec, factor: float) -> VmSpec:
+    workload = _workload(vm.workload, factor)
+    return vm.model_copy(update={"start": vm.start * factor, "workload": workload})
+
+
+def _workload(workload: WorkloadSpec, factor: float) -> WorkloadSpec:
+    """Its durations, also those that the file leaves at their defaults, and its rates."""
+    args, written = dict(workload.args), workload.arguments
+    for arg in WORKLOADS[workload.name].args:
+        value = written.get(arg.name, arg.default)
+        if arg.kind is Kind.DURATION and isinstance(value, int | float):
+            args[arg.name] = f"{min(value * factor, arg.maximum):.3f}s"
+        elif arg.kind is Kind.RATE and isinstance(value, int | float):
+            args[arg.name] = value / factor
+    return workload.model_copy(update={"args": args})
