@@ -143,7 +143,8 @@ def start(
 
 def saved_state(box: Box, hardware: Hardware, *, say: Say) -> Path:
     """The file of a machine that has booted; it is booted now if there is none."""
-    name = layers.key(*box.layers, *hardware.words, _version(), box.kernel)
+    words = arguments(box, hardware, agent=0, console=0)
+    name = layers.key(*words, _version())
     path = box.states / f"{name}.state"
     if path.is_file():
         os.utime(path)

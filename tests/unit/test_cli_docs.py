@@ -29,7 +29,7 @@ def options_of(command: click.Command) -> set[str]:
     found = {
         word
         for param in command.params
-        if isinstance(param, click.Option)
+        if isinstance(param, click.Option) and not param.hidden
         for word in (*param.opts, *param.secondary_opts)
     }
     if isinstance(command, click.Group) and command is not root:
