@@ -14,6 +14,7 @@ from memlab.record.columns import COLUMNS, Entity, Unit
 from memlab.record.series import Source
 from memlab.report import facts
 from memlab.report.window import LAB, LEDGER_BOUND, VM, held, mean
+from memlab.units import format_size
 
 Values = tuple[float | None, ...]
 
@@ -165,8 +166,25 @@ class Maker:
         return (
             self._chart("ops", "Operations", VM, (), (operations,), vm=vm),
             self._chart("latency", "Latency", VM, (), latency, vm=vm),
+            self.active(vm),
             self._residual(self._chart("residual", "Ledger residual", VM, (), residual, vm=vm)),
         )
+
+    def active(self, vm: str) -> Chart:
+        """What the VM uses: the estimate, and the truth that it does not know; the title has the
+        mean error over the measured window."""
+        lines = (
+            Wanted("active", "estimated", "balloon"),
+            Wanted("working_set", "by the workload", "ink"),
+        )
+        chart = self._chart("active", "Active memory", VM, (), lines, vm=vm)
+        if len(chart.lines) < len(lines):
+            return chart
+        guess, truth = (line.values for line in chart.lines)
+        pairs = zip(guess, truth, strict=True)
+        errors = tuple(None if a is None or b is None else abs(a - b) for a, b in pairs)
+        error = self._rest(chart.times, errors)
+        return chart if error is None else replace(chart, title=f"Active memory, {_error(error)}")
 
     def _residual(self, chart: Chart) -> Chart:
         """With the bound drawn, so that a noise of a few pages does not look like a defect."""
@@ -242,6 +260,10 @@ class Maker:
         if series.times == times:
             return series.values
         return tuple(held(series, time) for time in times)
+
+
+def _error(size: float) -> str:
+    return f"mean error {format_size(size)}"
 
 
 def stacked(areas: Sequence[Layer]) -> list[Values]:

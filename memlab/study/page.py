@@ -18,7 +18,7 @@ main{max-width:70rem;margin:0 auto;padding:1rem}
 table{border-collapse:collapse;width:100%;margin:1rem 0}
 th,td{padding:.3rem .6rem;text-align:right}
 tr{border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent)}
-th:first-child,td:first-child,td:last-child{text-align:left}
+th:first-child,td:first-child,.all td:last-child{text-align:left}
 svg{width:100%;height:auto} svg text{font-size:13px;fill:currentColor}
 .bar{fill:#3b7dd8;opacity:.75} .bestbar{fill:#2f9e63;opacity:.85}
 .whisker{stroke:currentColor;stroke-width:1.5} .grid{stroke:currentColor;opacity:.15}
@@ -122,4 +122,4 @@ def _table(found: Comparison) -> Markup:
         )
         for row in found.rows
     ]
-    return tag("table", tag("thead", head), tag("tbody", *rows))
+    return tag("table", tag("thead", head), tag("tbody", *rows), class_="all")
