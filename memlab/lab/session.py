@@ -243,11 +243,10 @@ class Session:
     ) -> None:
         """Sleep until a sample is there, somebody asks, or a tick is over."""
         poll = select.poll()  # not select(): a lab of hundreds of VMs has descriptors above 1,023
-        for one in (channel, observer, owner.guard):
-            poll.register(one.fileno(), select.POLLIN)
+        for fd in (*channel.filenos(), observer.fileno(), owner.guard.fileno()):
+            poll.register(fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(TICK * 1000)}
-        if channel.fileno() in ready:
-            channel.serve(lambda asked: self._answer(asked, governor))
+        channel.serve(lambda asked: self._answer(asked, governor))
         if observer.fileno() in ready:
             self._hear(observer.notices(), recording)
 

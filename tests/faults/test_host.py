@@ -176,7 +176,7 @@ def test_of_two_labs_started_at_once_one_runs(trial: Trial) -> None:
         trial.given_back(within=1)
 
 
-def test_a_silent_peer_holds_the_lab_up_for_five_seconds_at_most(trial: Trial) -> None:
+def test_a_silent_peer_does_not_hold_the_lab_up(trial: Trial) -> None:
     with trial.up(duration="60s") as run:
         run.until_pressed()
         with socket.socket(socket.AF_UNIX) as silent:
@@ -184,7 +184,7 @@ def test_a_silent_peer_holds_the_lab_up_for_five_seconds_at_most(trial: Trial) -
             silent.sendall(b'{"verb"')
             began = time.monotonic()
             assert run.ask({"verb": "status"})["lab"] == "faults"
-            assert time.monotonic() - began < 7
+            assert time.monotonic() - began < 1
         with pytest.raises(MemlabError, match="does not know"):
             run.ask({"verb": "dance"})
         run.ask({"verb": "down"})

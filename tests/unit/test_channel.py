@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +80,39 @@ def test_too_long_a_question_is_cut_off_and_the_next_one_answered(served: Path) 
     assert ask(served, {"verb": "status"})
 
 
-def test_half_a_question_and_silence_holds_nobody_up_for_long(
+def test_half_a_question_and_silence_hold_nobody_up(served: Path) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):
+            silent = stack.enter_context(socket.socket(socket.AF_UNIX))
+            silent.connect(str(served))
+            silent.sendall(b'{"verb":')
+        assert ask(served, {"verb": "status"}, timeout=1.0)
+        silent.sendall(b' "late"}\n')
+        assert json.loads(silent.recv(4096))["echo"] == {"verb": "late"}
+
+
+def test_a_question_that_never_ends_is_given_up(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "PATIENCE", 0.2)
+    monkeypatch.setattr(channel, "PATIENCE", 0.1)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(str(served))
         silent.sendall(b'{"verb":')
-        assert ask(served, {"verb": "status"}, timeout=3.0)
+        silent.settimeout(3)
+        assert silent.recv(1) == b"", "it was hung up"
+
+
+def test_more_peers_than_places_cost_the_oldest_its_own(served: Path) -> None:
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(socket.socket(socket.AF_UNIX))
+            for _ in range(channel.MOST_PEERS + 5)
+        ]
+        for peer in peers:
+            peer.connect(str(served))
+        assert ask(served, {"verb": "status"})
+        peers[0].settimeout(3)
+        assert peers[0].recv(1) == b""
 
 
 def test_another_user_is_refused(tmp_path: Path) -> None:
