@@ -145,7 +145,7 @@ def ask(path: Path, question: Mapping[str, Any], *, timeout: float = 30.0) -> Ma
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
             peer.settimeout(timeout)
-            peer.connect(str(path))
+            _connect(peer, path, deadline)
             peer.sendall(json.dumps(question).encode() + b"\n")
             raw = _read_line(peer, MAX_ANSWER, deadline)
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -161,6 +161,19 @@ def ask(path: Path, question: Mapping[str, Any], *, timeout: float = 30.0) -> Ma
         refusal.exit_code = answer.get("exit_code", refusal.exit_code)
         raise refusal
     return answer
+
+
+def _connect(peer: socket.socket, path: Path, deadline: float) -> None:
+    """Connect; while many others wait to be let in the kernel answers "try again" (unix(7))."""
+    while True:
+        try:
+            peer.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _read_line(peer: socket.socket, most: int, deadline: float) -> bytes:

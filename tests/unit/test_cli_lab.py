@@ -76,9 +76,21 @@ def test_a_fault_of_set_has_no_line_in_json(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_is_fine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["validate", "quickstart", "--set", "host.memory=64MiB"]) == 0
+    assert (
+        main(
+            [
+                "validate",
+                "quickstart",
+                "--set",
+                "host.memory=32MiB",
+                "--set",
+                "host.swap.size=512MiB",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
-    assert "valid: 4 VMs, 640.0 MiB configured in 64.0 MiB, over-commitment 10.00" in out
+    assert "valid: 4 VMs, 640.0 MiB configured in 32.0 MiB, over-commitment 20.00" in out
     assert "will not be admitted without --i-know" in out
 
 
