@@ -37,8 +37,8 @@ OWN_MEMORY: Final = 256 * MIB
 leaves to any host."""
 STEP: Final = 256 * MIB
 """Sizes of boxes are multiples of this, so that labs share saved states."""
-SLOW: Final = 1.5
-"""By what a lab's times are multiplied where the CPU is emulated; measured: docs/box.md."""
+SLOW: Final = 2.0
+"""By what a lab's times are multiplied where the CPU is emulated."""
 OUTSIDE_MEMORY: Final = 384 * MIB
 """Of QEMU itself: translated code, caches of its disks."""
 _SHOW_SECONDS: Final = 0.5

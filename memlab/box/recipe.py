@@ -112,7 +112,7 @@ modprobe -a ext4 9p 9pnet_virtio overlay zram
 $b ip link set lo up
 $b sysctl -qw vm.swappiness=60 kernel.printk="3 3 1 3"
 # ksmd gives way to everything (nice 5); with one processor, an emulated one, it would hardly run.
-renice -n -5 -p "$(pgrep -x ksmd)" >/dev/null
+$b renice -n -5 -p "$(pgrep -x ksmd)"
 port=/dev/$(cd /sys/class/virtio-ports && $b grep -l memlab */name | $b cut -d/ -f1)
 python3 -m memlab.box.agent "$port"
 $b poweroff -f

@@ -53,12 +53,15 @@ def _vm(vm: VmSpec, factor: float) -> VmSpec:
 
 
 def _workload(workload: WorkloadSpec, factor: float) -> WorkloadSpec:
-    """Its durations, also those that the file leaves at their defaults, and its rates."""
+    """Its durations, also those that the file leaves at their defaults, and its rates.
+
+    Rates fall by the square: by `factor` alone each second of the lab would have as much to do.
+    """
     args, written = dict(workload.args), workload.arguments
     for arg in WORKLOADS[workload.name].args:
         value = written.get(arg.name, arg.default)
         if arg.kind is Kind.DURATION and isinstance(value, int | float):
             args[arg.name] = f"{min(value * factor, arg.maximum):.3f}s"
         elif arg.kind is Kind.RATE and isinstance(value, int | float):
-            args[arg.name] = value / factor
+            args[arg.name] = value / factor**2
     return workload.model_copy(update={"args": args})
