@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from memlab.control.entitlement import Client, targets
+from memlab.control.paces import not_mine
 from memlab.control.policy import Action, Balloon, Decision, LeftAlone, Mechanism, View, VmView
 from memlab.control.settings import Scales, percent
 from memlab.units import MIB, PAGE, format_size
@@ -38,10 +39,8 @@ class Hyperv:
 
     def decide(self, view: View) -> Decision:
         """Each VM its demand and buffer; by weight where they do not fit."""
-        out = tuple(
-            LeftAlone(mechanism, "left to the kernel: Dynamic Memory turns balloons alone")
-            for mechanism in (Mechanism.SHARING, Mechanism.COMPRESSION, Mechanism.SWAP)
-        )
+        why = "left to the kernel: Dynamic Memory turns balloons alone"
+        out = not_mine({Mechanism.BALLOON}, why)
         if Mechanism.BALLOON not in view.mechanisms:
             off = LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
             return Decision("off", left_alone=(off, *out))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every, Ksm
+from memlab.control.paces import Every, Ksm, not_mine
 from memlab.control.policy import Action, Decision, LeftAlone, Mechanism, View
 from memlab.control.settings import Scales, duration, number, percent
 from memlab.units import format_size
@@ -41,11 +41,7 @@ class Ksmtuned:
 
     def decide(self, view: View) -> Decision:
         """Look every interval; nothing but KSM is ever touched."""
-        others = tuple(
-            LeftAlone(mechanism, "ksmtuned turns page sharing alone")
-            for mechanism in Mechanism
-            if mechanism is not Mechanism.SHARING
-        )
+        others = not_mine({Mechanism.SHARING}, "ksmtuned turns page sharing alone")
         if not self._every.due(view.time, self.settings.interval / self.scales.time):
             waits = LeftAlone(Mechanism.SHARING, "it looks again when its interval is over")
             return Decision("waits", left_alone=(waits, *others))

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from memlab.control.paces import Every, Ksm
+from memlab.control.paces import Every, Ksm, not_mine
 from memlab.control.policy import (
     Action,
     Balloon,
@@ -75,10 +75,8 @@ class Mom:
         for vm in view.vms:
             if vm.ballooned is not None and vm.free is not None:
                 self._seen[vm.name].append((vm.configured - vm.ballooned, vm.free))
-        out = tuple(
-            LeftAlone(mechanism, "left to the kernel: MOM turns balloons and KSM")
-            for mechanism in (Mechanism.COMPRESSION, Mechanism.SWAP)
-        )
+        mine = (Mechanism.SHARING, Mechanism.BALLOON)
+        out = not_mine(mine, "left to the kernel: MOM turns balloons and KSM")
         if not self._every.due(view.time, self.settings.interval / self.scales.time):
             waits = LeftAlone(Mechanism.BALLOON, "its next round is due later")
             return Decision("waits", left_alone=(waits, *out))

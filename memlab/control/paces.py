@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from memlab.control.policy import Action, LeftAlone, Mechanism, Share, View
@@ -20,6 +21,21 @@ class Every:
         # A tick that comes a little early would otherwise wait for the next one.
         self._next = now + period * 0.999
         return True
+
+
+def not_mine(mine: Iterable[Mechanism], why: str) -> tuple[LeftAlone, ...]:
+    """Why a policy leaves every mechanism alone that is none of its own."""
+    own = set(mine)
+    return tuple(LeftAlone(mechanism, why) for mechanism in Mechanism if mechanism not in own)
+
+
+def balloons_wait(view: View, every: Every, period: float) -> LeftAlone | None:
+    """Why a policy of balloons does nothing at this tick; None if its round is due."""
+    if Mechanism.BALLOON not in view.mechanisms:
+        return LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
+    if not every.due(view.time, period):
+        return LeftAlone(Mechanism.BALLOON, "its next round is due later")
+    return None
 
 
 @dataclass(frozen=True, slots=True)

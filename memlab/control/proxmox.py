@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every
+from memlab.control.paces import Every, balloons_wait, not_mine
 from memlab.control.policy import Action, Balloon, Decision, LeftAlone, Mechanism, View, VmView
 from memlab.control.settings import Scales, duration, percent, size
 from memlab.units import MIB, PAGE, format_size
@@ -43,15 +43,8 @@ class Proxmox:
 
     def decide(self, view: View) -> Decision:
         """One round every interval."""
-        out = tuple(
-            LeftAlone(mechanism, "left to the kernel: Proxmox VE turns balloons alone")
-            for mechanism in (Mechanism.SHARING, Mechanism.COMPRESSION, Mechanism.SWAP)
-        )
-        if Mechanism.BALLOON not in view.mechanisms:
-            off = LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
-            return Decision("waits", left_alone=(off, *out))
-        if not self._every.due(view.time, self.settings.interval / self.scales.time):
-            waits = LeftAlone(Mechanism.BALLOON, "its next round is due later")
+        out = not_mine({Mechanism.BALLOON}, "left to the kernel: Proxmox VE turns balloons alone")
+        if waits := balloons_wait(view, self._every, self.settings.interval / self.scales.time):
             return Decision("waits", left_alone=(waits, *out))
         missing = int(self.settings.goal * view.budget) - view.used
         if abs(missing) < self.settings.dead_band / self.scales.size:

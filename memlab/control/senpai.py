@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every
+from memlab.control.paces import Every, not_mine
 from memlab.control.policy import Action, Decision, LeftAlone, Mechanism, Reclaim, View, VmView
 from memlab.control.settings import Scales, duration, number, percent, size
 from memlab.units import MIB, PAGE, format_size
@@ -60,10 +60,8 @@ class Senpai:
             if vm.resident is not None:
                 limit = self._limits.setdefault(vm.name, _Limit(float(vm.resident)))
                 limit.waited += (vm.stall_some or 0.0) * seconds
-        left = [
-            LeftAlone(mechanism, "senpai pushes pages out and does nothing else")
-            for mechanism in (Mechanism.SHARING, Mechanism.BALLOON)
-        ]
+        ways_out = (Mechanism.COMPRESSION, Mechanism.SWAP)
+        left = list(not_mine(ways_out, "senpai pushes pages out and does nothing else"))
         if not self._every.due(view.time, self.settings.interval / self.scales.time):
             left.append(LeftAlone(Mechanism.SWAP, "it adds up pressure until its interval is over"))
             return Decision("adds up", left_alone=tuple(left))

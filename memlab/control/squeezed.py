@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every
+from memlab.control.paces import Every, balloons_wait, not_mine
 from memlab.control.policy import Balloon, Decision, LeftAlone, Mechanism, View, VmView
 from memlab.control.settings import Scales, duration, percent
 from memlab.units import MIB, PAGE, format_size
@@ -52,15 +52,8 @@ class Squeezed:
         """Watch progress at each tick; new targets every interval."""
         for vm in view.vms:
             self._watch(vm, view.time)
-        out = tuple(
-            LeftAlone(mechanism, "left to the kernel: squeezed turns balloons alone")
-            for mechanism in (Mechanism.SHARING, Mechanism.COMPRESSION, Mechanism.SWAP)
-        )
-        if Mechanism.BALLOON not in view.mechanisms:
-            off = LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
-            return Decision("waits", left_alone=(off, *out))
-        if not self._every.due(view.time, self.settings.interval / self.scales.time):
-            waits = LeftAlone(Mechanism.BALLOON, "its next round is due later")
+        out = not_mine({Mechanism.BALLOON}, "left to the kernel: squeezed turns balloons alone")
+        if waits := balloons_wait(view, self._every, self.settings.interval / self.scales.time):
             return Decision("waits", left_alone=(waits, *out))
         return self._round(view, out)
 

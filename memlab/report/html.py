@@ -30,9 +30,12 @@ from memlab.report.waterfall import waterfall
 from memlab.report.words import figure, mib
 
 _MARKED: Final = frozenset(
-    {"set", "phase", "mark", "vm-started", "vm-ended", "oom-kill", "pool-full", "drift"}
+    {
+        *("set", "phase", "mark", "vm-started", "vm-ended", "oom-kill", "pool-full", "drift"),
+        "policy-failed",
+    }
 )
-_BAD: Final = frozenset({"oom-kill", "pool-full", "drift"})
+_BAD: Final = frozenset({"oom-kill", "pool-full", "drift", "policy-failed"})
 _MOST_STILLS: Final = 12
 """VMs whose charts are in the file as stills too: each VM's take about 25 kB."""
 _CLOCK: Final = (Entity.LAB, "used")
