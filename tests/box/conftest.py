@@ -32,8 +32,10 @@ class User:
         if os.geteuid() != 0:
             return memlab
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        # In a child of it again: whether it can start itself, as pip has to be started.
+        script = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
         reads = subprocess.run(
-            [*become, sys.executable, "-c", "import memlab"], capture_output=True, check=False
+            [*become, sys.executable, "-c", script], capture_output=True, check=False
         )
         return [*become, *([] if reads.returncode == 0 else READ), *memlab]
 
