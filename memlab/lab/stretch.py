@@ -29,7 +29,14 @@ def _lab(lab: Lab, factor: float) -> Lab:
         "window": _times(lab.window, factor, "start", "until"),
         "baseline": _times(lab.baseline, factor, "start", "until"),
         "sample": _times(lab.sample, factor, "fast", "medium", "deep"),
-        "policy": _times(lab.policy, factor, "period"),
+        "active": _times(lab.active, factor, "period"),
+        # A policy's published periods are divided by its time_scale, so they grow as that shrinks.
+        "policy": lab.policy.model_copy(
+            update={
+                "period": lab.policy.period * factor,
+                "time_scale": lab.policy.time_scale / factor,
+            }
+        ),
         "timeline": tuple(_times(step, factor, "at", "cooldown") for step in lab.timeline),
         "expect": tuple(_times(one, factor, "within") for one in lab.expect),
         "vms": tuple(_vm(vm, factor) for vm in lab.vms),

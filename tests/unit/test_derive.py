@@ -176,3 +176,20 @@ def test_a_quantile_lies_within_its_bucket() -> None:
 
 def test_tiers_of_lab_sums_are_those_of_their_parts() -> None:
     assert COLUMNS[Entity.LAB, "overhead"].tier is Tier.DEEP
+
+
+def test_the_ledger_closes_alike_where_the_pool_is_charged(tmp_path: Path) -> None:
+    """On v2 the pool is in the group's usage, and in its kernel memory: the same lab, told so."""
+    path = recordings.build(tmp_path)
+    with Derived.open(path) as run:
+        names = ("residual", "overhead", "accounted")
+        before = {name: run.series(Entity.LAB, name).known for name in names}
+    with Recording.append(path) as recording:
+        recording.connection.execute(
+            "UPDATE lab_deep SET zswap = host_zswap, zswapped = host_zswapped,"
+            " kernel = kernel + host_zswap, usage_before = usage_before + host_zswap,"
+            " usage_after = usage_after + host_zswap"
+        )
+    with Derived.open(path) as run:
+        after = {name: run.series(Entity.LAB, name).known for name in before}
+    assert after == before
