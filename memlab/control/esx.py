@@ -153,7 +153,8 @@ class Esx:
             wanted = round(wanted * max(1.0, self.settings.share_boost))
         if view.sharing_on and wanted == view.pages_to_scan:
             return LeftAlone(Mechanism.SHARING, "already on")
-        word = "called for now" if now else "in the background"
+        slower = "back at the lab's pace" if view.sharing_on else "in the background"
+        word = "called for now" if now else slower
         return Share(True, f"state {self.state.name.lower()}: sharing is {word}", wanted)
 
     def _balloon(
