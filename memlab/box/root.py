@@ -13,7 +13,6 @@ from memlab.box import recipe
 from memlab.box.tools import Guest, require
 from memlab.errors import HostError
 
-MIRROR: Final = ""
 KEYRINGS: Final = Path("/usr/share/keyrings")
 _NOT_WANTED: Final = (
     *("usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/info", "usr/share/lintian"),
@@ -40,8 +39,9 @@ def kernel_release(tree: Path) -> str:
     return folder.name
 
 
-def mirror() -> str:
-    """Where this machine's apt gets Debian from; Debian's own on another distribution."""
+def mirror() -> tuple[str, ...]:
+    """Where this machine's apt gets Debian from; on another distribution nothing, and then
+    mmdebstrap takes Debian's own mirror."""
     asked = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(CODENAME)",
          "Created-By: Packages"],
@@ -51,8 +51,8 @@ def mirror() -> str:
         uri, _, rest = line.partition(" ")
         origin, _, suite = rest.partition(" ")
         if origin == "Debian" and "-" not in suite:
-            return uri
-    return MIRROR
+            return (uri,)
+    return ()
 
 
 def _unpack(tree: Path, release: recipe.Release) -> None:
@@ -63,7 +63,7 @@ def _unpack(tree: Path, release: recipe.Release) -> None:
         *("--architectures=amd64", f"--keyring={KEYRINGS}"),
         f"--include={','.join(recipe.PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excludes),
-        *(release, str(tree), mirror()),
+        *(release, str(tree), *mirror()),
     ]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     # Debian's tar takes no notice of a umask that hides files; ours must not either.
