@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from memlab.kernel import ksm
+from memlab.kernel.files import HOST, read_int
+
 _SCRIPT = """
 import mmap, sys, time
 size = int(sys.argv[1])
@@ -21,7 +24,12 @@ sys.stdin.read()
 
 @contextmanager
 def foreign_pages(size: int) -> Iterator[None]:
-    """A process with `size` bytes of equal mergeable pages, while this lasts."""
+    """A process with `size` bytes of equal mergeable pages, while this lasts.
+
+    Its merges are pruned after it has ended: ksmd would count them for ever, and the next test
+    would find the host changed.
+    """
+    before = read_int(HOST.ksm / "pages_shared") or 0
     other = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -34,3 +42,4 @@ def foreign_pages(size: int) -> Iterator[None]:
         other.stdin.close()
         other.stdout.close()
         other.wait(10)
+        ksm.prune(until_pages_shared=before)
