@@ -71,13 +71,13 @@ class Esx:
         """One tick: the state from what is free, then each mechanism of that state."""
         self.state = self._next_state(view)
         acts = self.profile.acts[self.state]
-        actions: list[Action] = []
         left: list[LeftAlone] = []
         sizes = self._targets(view, left)
-        for step in (self._share, self._balloon, self._reclaim, self._block):
-            for found in step(view, acts, sizes):
-                (left if isinstance(found, LeftAlone) else actions).append(found)  # type: ignore[arg-type] # one of the two, told apart here
-        return Decision(self.state.name.lower(), tuple(actions), tuple(left))
+        steps = (self._share, self._balloon, self._reclaim, self._block)
+        found = [one for step in steps for one in step(view, acts, sizes)]
+        actions = tuple(one for one in found if not isinstance(one, LeftAlone))
+        left += [one for one in found if isinstance(one, LeftAlone)]
+        return Decision(self.state.name.lower(), actions, tuple(left))
 
     # The state
 

@@ -221,8 +221,8 @@ def _mean(one: float | None, other: float | None) -> float | None:
 def _lab_overhead(moment: Moment) -> float | None:
     own = known_sum(map(_own_anonymous, moment.each("vm_deep")), strict=True)
     files, kernel = moment.now("lab_deep.file"), moment.now("lab_deep.kernel") or 0
-    # v2 charges the compressed pool as kernel memory (obj_cgroup_charge_zswap, since 5.19:
-    # f4840ccfca25 "zswap: memcg accounting"), and the ledger has the pool as a term of its own.
+    # v2 charges the compressed pool as kernel memory (obj_cgroup_charge_zswap; seen on 6.12: a
+    # residual of minus the pool), and the ledger has the pool as a term of its own.
     pool = min(kernel, moment.now("lab_deep.zswap") or 0)
     return None if own is None or files is None else own + files + kernel - pool
 
