@@ -52,13 +52,12 @@ bool json_bool(const struct json *doc, const char *path, bool *value);
 const char *json_text(const struct json *doc, const char *path);
 
 /* ---- control.c: the line to the host ---- */
-void control_open(int fd);
+void control_open(int fd, bool stays); /* stays: the host may hang up and come back */
 bool control_alive(void);
 void control_wait(uint64_t until_ns); /* answers what has come; sleeps only if nothing has */
 void control_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- command.c ---- */
-void command_descriptors(int board, int swap, int cache);
 void command_line(char *line, size_t length);
 bool guest_booted(void);
 
@@ -114,6 +113,35 @@ frame_t frames_lend(void);           /* off the free list, to the balloon; not t
 void frames_discard(frame_t *frames, unsigned count); /* backed ones go back to the host; sorts */
 bool frames_check(void);
 
+/* ---- What a workload runs on: the miniature guest, or a real Linux ---- */
+struct guest_os {
+	bool (*boot)(const struct json *doc, uint64_t key, const char *id); /* answers */
+	void (*collect)(void); /* brings the guest's own counters up to date */
+	/* The one application: `pages` of virtual memory, and what stands in them. */
+	bool (*fits)(uint32_t pages);
+	bool (*start)(uint32_t pages, const struct content *content);
+	uint32_t (*pages)(void);
+	bool (*read)(uint32_t page, unsigned word); /* false: there is no memory for it */
+	bool (*write)(uint32_t page);
+	void (*prepare)(unsigned pages);       /* so many are about to be touched */
+	uint32_t (*release)(uint32_t pages); /* frees touched pages from the top; how many */
+	enum class (*class_of)(uint32_t page);
+	bool (*check)(uint32_t page, bool *touched, uint32_t *frame); /* NO_FRAME: not known */
+	bool (*sound)(void); /* whether the guest's own tables agree; false: see refusal() */
+	uint32_t (*file_pages)(void); /* of the file that the workload `cache` reads */
+	bool (*read_file)(uint32_t page);
+};
+extern const struct guest_os miniature, linux_guest;
+extern const struct guest_os *os;
+
+/* ---- miniature.c ---- */
+void miniature_descriptors(int board, int swap, int cache);
+
+/* ---- page.c: a page of the application, by its version ---- */
+void page_counted(enum class class, uint32_t version, uint64_t change);
+void page_bad(uint32_t page, uint32_t frame, enum class class); /* said once a workload */
+void page_bad_again(void);
+
 /* ---- reclaim.c: where frames come from when the free list is empty ---- */
 frame_t reclaim_take(enum kind kind, uint32_t link);
 bool reclaim_some(void); /* puts some on the free list: clean cache first, then guest swap */
@@ -134,23 +162,23 @@ uint32_t cache_file_pages(void);
 bool cache_read(uint32_t page);
 unsigned cache_evict(unsigned wanted);
 
-/* ---- app.c: the one application, its page table ---- */
+/* ---- app.c: the miniature guest's application, its page table ---- */
 bool app_boot(void);
 bool app_fits(uint32_t pages);
-void app_start(uint32_t pages, const struct content *content);
-void app_exit(void);
+bool app_start(uint32_t pages, const struct content *content);
 uint32_t app_pages(void);
 bool app_read(uint32_t page, unsigned word);
 bool app_write(uint32_t page);
-uint32_t app_release(uint32_t pages); /* frees touched pages from the top; how many */
+uint32_t app_release(uint32_t pages);
 unsigned app_swap_out(unsigned wanted);
-bool app_check(uint32_t page, bool *touched, frame_t *frame); /* frame: NO_FRAME if swapped */
+bool app_check(uint32_t page, bool *touched, uint32_t *frame); /* frame: NO_FRAME if swapped */
 enum class app_class(uint32_t page);
 bool app_check_frames(void);
 
 /* ---- image.c: the guest's operating system ---- */
-bool image_boot(const struct json *doc, uint64_t key);
+void image_name(const struct json *doc);
 uint64_t image_key(void); /* equal in all VMs of one image */
+bool image_boot(const struct json *doc, uint64_t key);
 bool image_check(frame_t frame);
 enum class image_class(uint32_t page);
 
@@ -174,6 +202,19 @@ uint32_t pages_of(uint64_t bytes);
 bool verify_start(uint64_t id);
 void verify_cancel(const char *why);
 uint64_t verify_slice(uint64_t now);
+
+/* ---- linux.c and its parts: a real guest ---- */
+void memory_reset(void);
+void memory_collect(uint32_t configured);
+bool disks_boot(void);
+uint32_t disks_file_pages(void);
+bool disks_read_file(uint32_t page);
+
+/* ---- init.c, port.c, report.c: the line out of a real guest ---- */
+void init_run(void);  /* as /init: returns as the agent */
+int port_open(void); /* -1: there is no port for the agent */
+void report_start(uint64_t period_ns); /* what a board would show, as events */
+uint64_t report_slice(uint64_t now);
 
 /* ---- random.c ---- */
 struct zipf {
@@ -224,5 +265,6 @@ void board_new_workload(void); /* percentiles are those of the running workload 
 uint64_t board_percentile(double fraction); /* ns, upper bound of its bucket; 0: no operation */
 unsigned bucket_of(uint64_t ns);
 void board_layout(void);
+void board_report(void);
 
 #endif

@@ -21,7 +21,7 @@ static uint32_t *directory; /* frame + 1 of each table */
 static uint32_t tables, pages;
 static struct content content;
 static frame_t hand;
-static bool said_bad, said_broken;
+static bool said_broken;
 
 bool app_boot(void)
 {
@@ -59,13 +59,9 @@ static struct entry *look_up_or_make(uint32_t page)
 	return look_up(page);
 }
 
-/* Pages in frames whose content others have too: the first write takes a page out of its class. */
 static void count_class(uint32_t page, const struct entry *entry, uint64_t change)
 {
-	enum class class = content_class(&content, page);
-	if (entry->version || class == CLASS_UNIQUE)
-		return;
-	*(class == CLASS_ZERO ? &counters.zero_pages : &counters.common_pages) += change;
+	page_counted(app_class(page), entry->version, change);
 }
 
 static bool in_frame(const struct entry *entry)
@@ -104,14 +100,6 @@ static uint64_t *access(uint32_t page, struct entry **entry)
 	return frame_address(frame);
 }
 
-static void say_bad(uint32_t page, const struct entry *entry)
-{
-	if (!said_bad)
-		control_say("{\"event\":\"bad-page\",\"page\":%u,\"frame\":%u,\"class\":\"%s\"}",
-			    page, entry->where - 1, class_name(app_class(page)));
-	said_bad = true;
-}
-
 /* Each read is checked against what must stand there. */
 bool app_read(uint32_t page, unsigned word)
 {
@@ -120,7 +108,7 @@ bool app_read(uint32_t page, unsigned word)
 	if (!words)
 		return false;
 	if (words[word] != content_word(&content, page, entry->version, word))
-		say_bad(page, entry);
+		page_bad(page, entry->where - 1, app_class(page));
 	return true;
 }
 
@@ -164,7 +152,7 @@ uint32_t app_release(uint32_t wanted)
 	return released;
 }
 
-void app_exit(void)
+static void app_exit(void)
 {
 	app_release(pages);
 	for (uint32_t table = 0; table < tables; table++) {
@@ -176,13 +164,14 @@ void app_exit(void)
 	counters.app_mapped_pages = 0;
 }
 
-void app_start(uint32_t wanted, const struct content *its_content)
+bool app_start(uint32_t wanted, const struct content *its_content)
 {
 	app_exit();
 	pages = wanted;
 	content = *its_content;
-	said_bad = false;
+	page_bad_again();
 	counters.app_mapped_pages = wanted;
+	return true;
 }
 
 /* Up to `wanted` frames of pages not lately used, for the clock has found their bit clear. */
@@ -226,7 +215,7 @@ unsigned app_swap_out(unsigned wanted)
 	return count;
 }
 
-bool app_check(uint32_t page, bool *touched, frame_t *frame)
+bool app_check(uint32_t page, bool *touched, uint32_t *frame)
 {
 	static uint64_t bounce[PAGE_WORDS] __attribute__((aligned(PAGE)));
 	const struct entry *entry = look_up(page);

@@ -44,13 +44,7 @@ static void collect(void)
 	counters.published_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 	counters.minor_faults = (uint64_t)usage.ru_minflt;
 	counters.major_faults = (uint64_t)usage.ru_majflt;
-	counters.configured_pages = frames_total();
-	counters.used_pages = frames_count(IMAGE) + frames_count(APP);
-	counters.cache_pages = frames_count(CACHE);
-	counters.free_pages = frames_count(FREE);
-	counters.ballooned_pages = frames_count(BALLOON);
-	counters.reserved_pages = frames_count(RESERVED);
-	counters.guest_swap_pages = swap_used();
+	os->collect();
 }
 
 void board_publish(void)
@@ -121,4 +115,29 @@ void board_layout(void)
 		printf("%s[%llu,%u,%llu]", i ? "," : "", (unsigned long long)ns, bucket_of(ns),
 		       (unsigned long long)bucket_end(bucket_of(ns)));
 	printf("]}\n");
+}
+
+/* The fields, and the buckets of the histogram that have changed since they were told last. */
+void board_report(void)
+{
+	static uint64_t told[HISTOGRAM_BUCKETS];
+	static char text[7168];
+	size_t used = 0;
+	board_publish();
+#define FIELD(name)                                                                                \
+	used += (size_t)snprintf(text + used, sizeof text - used, "%s\"%s\":%llu",                 \
+				 used ? "," : "", #name, (unsigned long long)counters.name);
+	BOARD_FIELDS(FIELD)
+#undef FIELD
+	used += (size_t)snprintf(text + used, sizeof text - used, "},\"histogram\":[");
+	const char *comma = "";
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS && used + 32 < sizeof text; i++) {
+		if (board->histogram[i] == told[i])
+			continue;
+		told[i] = board->histogram[i];
+		used += (size_t)snprintf(text + used, sizeof text - used, "%s[%u,%llu]", comma, i,
+					 (unsigned long long)told[i]);
+		comma = ",";
+	}
+	control_say("{\"event\":\"board\",\"phase\":\"%s\",\"fields\":{%s]}", workload_phase(), text);
 }

@@ -9,15 +9,7 @@
 
 static bool booted;
 static uint64_t key; /* of (seed, owner) */
-static int board_fd = -1, swap_fd = -1, cache_fd = -1;
 static char sentence[256];
-
-void command_descriptors(int board, int swap, int cache)
-{
-	board_fd = board;
-	swap_fd = swap;
-	cache_fd = cache;
-}
 
 bool refuse(const char *format, ...)
 {
@@ -39,42 +31,17 @@ static void refused(const char *id)
 	control_say("{\"id\":%s,\"ok\":false,\"error\":\"%s\"}", id, refusal());
 }
 
-static bool read_boot(const struct json *doc, uint64_t *memory, bool *mergeable, bool *huge)
-{
-	double seed = 0, owner = 0;
-	if (!json_size(doc, "memory", (uint64_t)MAX_FRAMES * PAGE, memory) ||
-	    !json_number(doc, "seed", 0, 0x1p53, &seed) ||
-	    !json_number(doc, "owner", 0, 0x1p32, &owner) ||
-	    !json_bool(doc, "mergeable", mergeable) || !json_bool(doc, "huge", huge))
-		return false;
-	key = mix(mix((uint64_t)seed) + (uint64_t)owner);
-	return *memory || refuse("boot needs memory");
-}
-
 static bool boot(const struct json *doc, const char *id)
 {
-	uint64_t memory = 0;
-	bool mergeable = false, huge = false;
+	double seed = 0, owner = 0;
 	if (booted)
 		return refuse("the guest is booted");
-	if (!read_boot(doc, &memory, &mergeable, &huge))
+	if (!json_number(doc, "seed", 0, 0x1p53, &seed) ||
+	    !json_number(doc, "owner", 0, 0x1p32, &owner))
 		return false;
-	booted = true; /* a boot that fails half way cannot be tried again */
-	if (!board_open(board_fd, (uint32_t)(memory / PAGE)) ||
-	    !frames_boot(memory, mergeable, huge) || !swap_boot(swap_fd) ||
-	    !cache_boot(cache_fd) || !app_boot())
-		die("%s", refusal());
-	frames_open();
-	if (!image_boot(doc, key))
-		die("%s", refusal());
-	board_publish();
-	control_say("{\"id\":%s,\"ok\":true,\"ram_start\":%llu,\"ram_bytes\":%llu,"
-		    "\"reserved\":%llu,\"zero_pages\":%llu,\"common_pages\":%llu}",
-		    id, (unsigned long long)frames_start(), (unsigned long long)memory,
-		    (unsigned long long)frames_count(RESERVED) * PAGE,
-		    (unsigned long long)counters.zero_pages,
-		    (unsigned long long)counters.common_pages);
-	return true;
+	key = mix(mix((uint64_t)seed) + (uint64_t)owner);
+	booted = os->boot(doc, key, id);
+	return booted;
 }
 
 static bool workload(const struct json *doc, const char *id)
@@ -82,7 +49,7 @@ static bool workload(const struct json *doc, const char *id)
 	if (!workload_start(doc, key))
 		return false;
 	control_say("{\"id\":%s,\"ok\":true,\"name\":\"%s\",\"size\":%llu}", id, workload_name(),
-		    (unsigned long long)app_pages() * PAGE);
+		    (unsigned long long)os->pages() * PAGE);
 	return true;
 }
 
@@ -90,6 +57,8 @@ static bool balloon(const struct json *doc, const char *id)
 {
 	uint64_t bytes = UINT64_MAX;
 	const struct json_value *target = json_find(doc, "target");
+	if (os != &miniature)
+		return refuse("the balloon of a real guest is told by the host: virtio-balloon");
 	if (!target)
 		return refuse("balloon needs a target");
 	if (!json_size(doc, "target", (uint64_t)frames_total() * PAGE, &bytes))
@@ -126,7 +95,7 @@ static bool give_free(const struct json *doc, const char *id)
 	uint64_t bytes = 0;
 	if (!json_size(doc, "size", 1ull << 43, &bytes))
 		return false;
-	uint32_t freed = app_release(pages_of(bytes));
+	uint32_t freed = os->release(pages_of(bytes));
 	control_say("{\"id\":%s,\"ok\":true,\"freed\":%llu}", id, (unsigned long long)freed * PAGE);
 	return true;
 }
@@ -140,11 +109,23 @@ static bool verify(const struct json *doc, const char *id)
 static bool sample(const struct json *doc, const char *id)
 {
 	double pages = 100, period = 2;
+	if (os != &miniature)
+		return refuse("a real guest's accesses do not go through the agent");
 	if (!json_number(doc, "pages", 0, 1e6, &pages) ||
 	    !json_number(doc, "period", 0.01, 1e6, &period) ||
 	    !sample_start((uint32_t)pages, (uint64_t)(period * 1e9), key))
 		return false;
 	control_say("{\"id\":%s,\"ok\":true,\"pages\":%.0f}", id, pages);
+	return true;
+}
+
+static bool report(const struct json *doc, const char *id)
+{
+	double period = 0.25;
+	if (!json_number(doc, "period", 0.01, 1e6, &period))
+		return false;
+	report_start((uint64_t)(period * 1e9));
+	control_say("{\"id\":%s,\"ok\":true}", id);
 	return true;
 }
 
@@ -162,7 +143,7 @@ static const struct command {
 } commands[] = {
 	{"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
 	{"stats", stats, false}, {"free", give_free, false},	{"verify", verify, false},
-	{"sample", sample, false}, {"stop", stop, true},
+	{"sample", sample, false}, {"report", report, false}, {"stop", stop, true},
 };
 
 static bool dispatch(const struct json *doc, const char *id)

@@ -10,14 +10,27 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ALONE_NS 20000000ull /* a port says at once, again and again, that nobody is there */
+
 static int line_fd = -1;
+static bool line_stays;
 static char buffer[MAX_LINE + 1];
 static size_t filled;
 static bool skipping; /* inside a line that was too long */
 
-void control_open(int fd)
+void control_open(int fd, bool stays)
 {
 	line_fd = fd;
+	line_stays = stays;
+}
+
+/* The host has gone: the end of a VM, or a moment on the way to another host. */
+static void alone(void)
+{
+	if (!line_stays)
+		exit(0);
+	struct timespec while_alone = {0, ALONE_NS};
+	nanosleep(&while_alone, NULL);
 }
 
 /* Whether the host still holds its end; for work that must not be interrupted by commands. */
@@ -53,8 +66,10 @@ static void read_some(void)
 	ssize_t got = read(line_fd, buffer + filled, MAX_LINE - filled);
 	if (got < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
-	if (got <= 0)
-		exit(0); /* the host has closed its end */
+	if (got <= 0) {
+		alone();
+		return;
+	}
 	size_t unseen = filled;
 	filled += (size_t)got;
 	answer_lines(unseen);
@@ -83,7 +98,7 @@ void control_say(const char *format, ...)
 	for (int written = 0; written < length;) {
 		ssize_t put = write(line_fd, line + written, (size_t)(length - written));
 		if (put < 0 && errno != EINTR)
-			exit(0);
+			alone();
 		written += put > 0 ? (int)put : 0;
 	}
 }

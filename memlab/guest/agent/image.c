@@ -24,10 +24,15 @@ static bool fill(uint32_t pages)
 	return true;
 }
 
+void image_name(const struct json *doc)
+{
+	const char *name = json_text(doc, "image.name");
+	name_key = hash_text(name ? name : "default");
+}
+
 bool image_boot(const struct json *doc, uint64_t key)
 {
 	uint64_t bytes = 0;
-	const char *name = json_text(doc, "image.name");
 	if (!json_size(doc, "image.size", (double)MAX_FRAMES * PAGE, &bytes) ||
 	    !content_read(doc, "image", &content))
 		return false;
@@ -35,7 +40,7 @@ bool image_boot(const struct json *doc, uint64_t key)
 	if (pages > frames_count(FREE))
 		return refuse("the image does not fit into memory: %u pages of %u", pages,
 			      frames_count(FREE));
-	name_key = hash_text(name ? name : "default");
+	image_name(doc);
 	content_keys(&content, mix(name_key + 1), mix(key + 1));
 	uint32_t zero, common;
 	content_counts(&content, pages, &zero, &common);

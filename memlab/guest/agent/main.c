@@ -1,11 +1,14 @@
 /* memlab-agent: arguments, privileges, and the loop.
  *
  *   memlab-agent --control FD [--board FD] [--guest-swap FD] [--cache-file FD] [--uid N --gid N]
- *   memlab-agent --exec [--wait FD] [--merge] [--uid N --gid N] -- PROGRAM …
+ *   memlab-agent --port
+ *   memlab-agent --exec [--wait FD] [--merge] [--small-pages] [--uid N --gid N] -- PROGRAM …
  *   memlab-agent --layout
  *
- * The second form starts a `command:` VM: it waits until it is in its cgroup, drops its rights and
- * becomes the program. The third prints the board's layout, for the tests.
+ * The first form is a process VM: the miniature guest. The second is a program of a real guest, on
+ * the virtio-serial port that QEMU gives it; so is the agent as the first process, without a word.
+ * The third starts a program in a VM's cgroup: it waits until it is there, drops its rights and
+ * becomes the program. The last prints the board's layout, for the tests.
  */
 #include "agent.h"
 
@@ -27,9 +30,11 @@
 
 static struct options {
 	long control, board, swap, cache, uid, gid, wait;
-	bool exec, merge;
+	bool exec, merge, small, port;
 	char **program;
-} options = {-1, -1, -1, -1, -1, -1, -1, false, false, NULL};
+} options = {-1, -1, -1, -1, -1, -1, -1, false, false, false, false, NULL};
+
+const struct guest_os *os = &miniature;
 
 uint64_t now_ns(void)
 {
@@ -87,6 +92,10 @@ static void read_options(char **argv)
 			options.exec = true;
 		} else if (!strcmp(*argv, "--merge")) {
 			options.merge = true;
+		} else if (!strcmp(*argv, "--small-pages")) {
+			options.small = true;
+		} else if (!strcmp(*argv, "--port")) {
+			options.port = true;
 		} else if (value && argv[1]) {
 			*value = number(*++argv);
 		} else {
@@ -120,6 +129,8 @@ static void become_program(void)
 	drop_rights();
 	if (options.merge && prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
 		die("the kernel does not merge a whole process (needs 6.4): %s", strerror(errno));
+	if (options.small && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+		die("the kernel does not keep a process from huge pages: %s", strerror(errno));
 	execvp(*options.program, options.program);
 	die("cannot run %s: %s", *options.program, strerror(errno));
 }
@@ -137,24 +148,42 @@ static void serve(void)
 		control_wait(next);
 		if (!guest_booted())
 			continue;
-		next = balloon_slice(now_ns());
-		next = sooner(next, verify_slice(now_ns()));
-		next = sooner(next, sample_slice(now_ns()));
+		next = verify_slice(now_ns());
+		if (os == &miniature) {
+			next = sooner(next, balloon_slice(now_ns()));
+			next = sooner(next, sample_slice(now_ns()));
+		}
+		next = sooner(next, report_slice(now_ns()));
 		next = sooner(next, workload_slice(now_ns()));
 	}
+}
+
+static void open_line(void)
+{
+	if (getpid() == 1) {
+		init_run();
+		return;
+	}
+	int fd = options.port ? port_open() : (int)options.control;
+	if (fd < 0)
+		die(options.port ? "QEMU has given this guest no port memlab.agent"
+				 : "--control names no descriptor");
+	control_open(fd, options.port);
 }
 
 int main(int argc, char **argv)
 {
 	(void)argc;
-	read_options(argv + 1);
+	bool real = getpid() == 1;
+	if (!real)
+		read_options(argv + 1);
 	if (options.exec)
 		become_program();
-	if (options.control < 0)
-		die("--control names no descriptor");
+	if (real || options.port)
+		os = &linux_guest;
 	signal(SIGPIPE, SIG_IGN);
+	open_line();
 	drop_rights();
-	control_open((int)options.control);
-	command_descriptors((int)options.board, (int)options.swap, (int)options.cache);
+	miniature_descriptors((int)options.board, (int)options.swap, (int)options.cache);
 	serve();
 }

@@ -53,14 +53,14 @@ static void check_page(uint32_t page)
 {
 	bool touched;
 	frame_t frame;
-	bool right = app_check(page, &touched, &frame);
+	bool right = os->check(page, &touched, &frame);
 	if (touched)
-		found(right, "application", page, frame, app_class(page));
+		found(right, "application", page, frame, os->class_of(page));
 }
 
 static void answer(void)
 {
-	bool sound = frames_check() && app_check_frames();
+	bool sound = os->sound();
 	counters.bad_pages = bad;
 	control_say("{\"id\":%llu,\"ok\":true,\"checked\":%llu,\"bad\":%llu,\"first_bad\":%s,"
 		    "\"inconsistent\":%s%s%s}",
@@ -79,11 +79,11 @@ uint64_t verify_slice(uint64_t now)
 			check_frame(frame_hand++);
 		if (frame_hand < frames_total())
 			continue;
-		if (page_hand == app_pages()) {
+		if (page_hand == os->pages()) {
 			answer();
 			return NEVER;
 		}
-		for (unsigned i = 0; i < 16 && page_hand < app_pages(); i++)
+		for (unsigned i = 0; i < 16 && page_hand < os->pages(); i++)
 			check_page(page_hand++);
 	}
 	return now;

@@ -101,9 +101,9 @@ static bool read_workload(const struct json *doc, struct workload *new)
 	if (!new->pages && new->name != IDLE)
 		return refuse("%s needs a size", names[new->name]);
 	if (new->name != CACHE_READS)
-		return app_fits(new->pages) && read_args(doc, new);
-	if (new->pages > cache_file_pages())
-		return refuse("the cache file has %u pages, not %u", cache_file_pages(),
+		return os->fits(new->pages) && read_args(doc, new);
+	if (new->pages > os->file_pages())
+		return refuse("the cache file has %u pages, not %u", os->file_pages(),
 			      new->pages);
 	return read_args(doc, new);
 }
@@ -116,7 +116,8 @@ bool workload_start(const struct json *doc, uint64_t key)
 		return false;
 	verify_cancel("another workload was started");
 	content_keys(&content, mix(image_key() + 2), mix(mix(key + 2) + ++serial));
-	app_start(new.name == CACHE_READS ? 0 : new.pages, &content);
+	if (!os->start(new.name == CACHE_READS ? 0 : new.pages, &content))
+		return false;
 	random_seed(mix(key + serial));
 	zipf_init(&new.draw, new.pages ? new.pages : 1, new.zipf, key + serial);
 	work = new;
@@ -189,9 +190,9 @@ static bool operate(uint32_t level)
 	bool write = work.writes > 0 && random_unit() < work.writes;
 	unsigned word = (unsigned)(random_word() % PAGE_WORDS);
 	uint64_t begin = now_ns();
-	bool done = work.name == CACHE_READS ? cache_read(page)
-		    : write		     ? app_write(page)
-					     : app_read(page, word);
+	bool done = work.name == CACHE_READS ? os->read_file(page)
+		    : write		     ? os->write(page)
+					     : os->read(page, word);
 	if (!done)
 		return false;
 	uint64_t end = now_ns();
@@ -218,9 +219,9 @@ static uint64_t fill(uint64_t now, uint32_t level)
 {
 	for (uint64_t end = now + SLICE_NS; filled < level && now < end; now = now_ns()) {
 		uint32_t next = level - filled < FILL_BATCH ? level : filled + FILL_BATCH;
-		frames_prepare(next - filled);
+		os->prepare(next - filled);
 		for (; filled < next; filled++)
-			if (!app_read(filled, 0))
+			if (!os->read(filled, 0))
 				return no_memory(now);
 	}
 	return now;
@@ -239,7 +240,7 @@ static uint64_t leak(uint64_t now)
 	uint64_t todo = due(now, rate(0));
 	for (uint64_t end = now + SLICE_NS; todo && filled < work.pages && now < end; todo--) {
 		uint64_t begin = now;
-		if (!app_read(filled, 0))
+		if (!os->read(filled, 0))
 			return no_memory(now);
 		now = now_ns();
 		board_operation(now - begin, false);
@@ -255,7 +256,7 @@ static uint64_t leak(uint64_t now)
 static uint64_t burst(uint64_t now)
 {
 	if (phase == RUN && now >= phase_end_ns) {
-		app_release(work.pages);
+		os->release(work.pages);
 		phase = PAUSE;
 		phase_end_ns = now + (uint64_t)(work.pause * SECOND);
 		rounds++;
