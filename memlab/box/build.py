@@ -10,6 +10,7 @@ from pathlib import Path
 from memlab.box import cache, kernel, layers, recipe, root
 from memlab.box.cache import Box
 from memlab.box.tools import Guest
+from memlab.guest.cachedir import discard
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,7 @@ def build(
     with cache.locked(release, alone=True) as folder:
         base = layers.base_key(release)
         if fresh:
-            cache.discard(folder / f"base-{base}")
+            discard(folder / f"base-{base}")
         _base(folder / f"base-{base}", release, say)
         guest = Guest(folder / f"base-{base}" / "tree")
         deps = layers.deps_key(base, guest.python, extras)

@@ -9,17 +9,16 @@ DIR/trixie/states/KEY.state   a machine that has booted, to be started from
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from memlab.errors import HostError, MemlabError
+from memlab.errors import HostError
+from memlab.guest import cachedir
+from memlab.guest.cachedir import cache_folder, discard
 
 VARIABLE: Final = "MEMLAB_BOX_DIR"
 _FACTS: Final = "box.json"
@@ -66,12 +65,7 @@ class Box:
 
 def boxes_folder() -> Path:
     """Root's are for everybody's labs on this machine; a user's are below the user's cache."""
-    if moved := os.environ.get(VARIABLE):
-        return Path(moved).absolute()
-    if os.geteuid() == 0:
-        return Path("/var/cache/memlab/box")
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home).absolute() / "memlab/box"
+    return cache_folder("box", VARIABLE)
 
 
 def find(release: str) -> Box | None:
@@ -115,28 +109,8 @@ def every() -> list[Box]:
     return [box for box in map(find, names) if box is not None]
 
 
-def discard(path: Path) -> None:
-    """Remove a file or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 @contextmanager
 def locked(release: str, *, alone: bool) -> Iterator[Path]:
     """The folder of `release`; `alone`: nobody builds, removes or starts from it meanwhile."""
-    folder = boxes_folder() / release
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise MemlabError(
-            f"cannot write to {folder}: {os.strerror(error.errno or 0)}",
-            hint=f"name another folder in {VARIABLE}",
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    with cachedir.locked(boxes_folder() / release, alone=alone, variable=VARIABLE) as folder:
         yield folder
-    finally:
-        os.close(lock)

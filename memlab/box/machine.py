@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from memlab.box import layers, recipe
-from memlab.box.cache import Box, discard
+from memlab.box.cache import Box
 from memlab.box.qemu import TAG, Hardware, arguments
 from memlab.box.qmp import Monitor
 from memlab.box.tools import require
 from memlab.box.wire import CHUNK, Decoder, Message, encode
 from memlab.errors import HostError, VmError
+from memlab.guest.cachedir import discard
 from memlab.kernel import kvm
 from memlab.lab import manifest
 

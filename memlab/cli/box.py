@@ -107,7 +107,8 @@ def list_() -> None:
 @click.argument("release", type=click.Choice(RELEASES))
 def rm(release: str) -> None:
     """Remove a box with all that belongs to it."""
-    from memlab.box.cache import discard, locked
+    from memlab.box.cache import locked
+    from memlab.guest.cachedir import discard
 
     with locked(release, alone=True) as folder:
         discard(folder)

@@ -33,6 +33,7 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = {
     Feature.FRAME_NUMBERS: ("frame by frame counts", "/proc/PID/pagemap"),
     Feature.PAGEOUT: ("pushing a VM's pages out", "process_madvise(2)"),
     Feature.KVM: ("fast QEMU VMs", "/dev/kvm"),
+    Feature.QEMU: ("QEMU VMs", "qemu-system-x86_64"),
     Feature.OTHERS: ("nobody else at the knobs", ""),
 }
 """In plain words, and where the kernel has it."""

@@ -93,12 +93,12 @@ class Actuator:
 
     def _balloon(self, name: str, target: int) -> str:
         vm = self._machines.get(name)
-        if vm is None or vm.link is None:
-            return "no guest driver answers"
+        if vm is None:
+            return "the VM runs no more"
         if name in self.blocked:
             return "the VM is blocked: its driver cannot answer"
         try:
-            vm.link.call("balloon", timeout=2.0, target=target)
+            vm.balloon(target)
         except VmError as error:
             return error.message
         return "taken up by the driver"

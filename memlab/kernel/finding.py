@@ -29,6 +29,7 @@ class Feature(StrEnum):
     FRAME_NUMBERS = "frame-numbers"
     PAGEOUT = "pageout"
     KVM = "kvm"
+    QEMU = "qemu"
     MACHINE = "machine"
     OTHERS = "others"
 

@@ -45,6 +45,7 @@ from memlab.kernel.probe_view import (
     probe_pageout,
     probe_psi,
 )
+from memlab.kernel.qemu import probe_qemu
 
 _MERGE_PAGES = 64
 _MERGE_SECONDS = 5.0
@@ -82,6 +83,7 @@ def probe(
         ({Feature.FRAME_NUMBERS}, lambda: [probe_frame_numbers(root=root)]),
         ({Feature.PAGEOUT}, lambda: [probe_pageout(root=root)]),
         ({Feature.KVM}, lambda: [probe_kvm(kvm)]),
+        ({Feature.QEMU}, lambda: [probe_qemu()]),
         ({Feature.OTHERS}, lambda: [others_at_work(roots)]),
     )
     wanted = frozenset(only)

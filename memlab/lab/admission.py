@@ -23,13 +23,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from memlab.errors import AdmissionError
-from memlab.lab.spec import Lab
+from memlab.lab.spec import Lab, VmSpec
 from memlab.units import MIB, format_size
+from memlab.vm.base import Backend
 
 HOST_FLOOR: Final = 512 * MIB
 """What is left to the host, bytes."""
 VM_OVERHEAD: Final = 3 * MIB // 2
 """Own memory of one process VM at most, bytes; `benchmarks/agent.py` measures it."""
+QEMU_OVERHEAD: Final = 32 * MIB
+"""Of a QEMU VM that starts from a saved state: QEMU itself, its translations; docs/qemu.md."""
+BOOT_OVERHEAD: Final = 80 * MIB
+"""Of one that boots: its kernel's code is translated too."""
 _ESX: Final = "esx"
 
 
@@ -101,6 +106,13 @@ class Sums:
         return tuple(one.text for one in self.all())
 
 
+def overhead_of(vm: VmSpec) -> int:
+    """Own memory of the VM at most, bytes: what is not its guest's."""
+    if vm.backend is Backend.PROCESS:
+        return VM_OVERHEAD
+    return BOOT_OVERHEAD if vm.boot else QEMU_OVERHEAD
+
+
 def sums(lab: Lab, available: int) -> Sums:
     """The sums of `lab` on a host with `available` bytes of MemAvailable."""
     swap = lab.host.swap.size if lab.host.swap and lab.mechanisms.swap.enabled else 0
@@ -109,7 +121,7 @@ def sums(lab: Lab, available: int) -> Sums:
         budget=lab.host.memory,
         swap=swap,
         configured=lab.configured,
-        overhead=VM_OVERHEAD * len(lab.vms),
+        overhead=sum(map(overhead_of, lab.vms)),
         reserved=sum(vm.reservation for vm in lab.vms),
         strict=lab.policy.name.startswith(_ESX),
     )

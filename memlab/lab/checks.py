@@ -6,9 +6,7 @@ more: `Checked.dirty` holds those paths, so that one mistake is one fault.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from memlab.control.policies import POLICIES, settings_of
@@ -17,48 +15,19 @@ from memlab.control.userpolicy import is_user_policy
 from memlab.errors import Fault
 from memlab.guest.workloads import WORKLOADS
 from memlab.lab.arguments import ArgumentsError
+from memlab.lab.checked import Checked
+from memlab.lab.checks_qemu import of_process, of_qemu
 from memlab.lab.expand import names
 from memlab.lab.faults import nearest
 from memlab.lab.model import Path
 from memlab.lab.settable import SettingError, parse_setting
-from memlab.lab.spec import MAX_VMS, SCHEMA_VERSION, Lab, LabFile, VmSpec, Window
-from memlab.lab.yamlfile import Document
+from memlab.lab.spec import MAX_VMS, SCHEMA_VERSION, Lab, VmSpec, Window
 from memlab.record.condition import ConditionError, parse
 from memlab.units import UnitError, format_duration, format_size
+from memlab.vm.base import Backend
 
 _UNBOUND: Final = frozenset({"cache", "leak"})
 """Workloads whose size is not memory that must fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A file that fits the model, what it comes to, and what is wrong with it already."""
-
-    file: LabFile
-    lab: Lab
-    document: Document
-    dirty: tuple[Path, ...]
-    folder: pathlib.Path = pathlib.Path()
-
-    def clean(self, *path: str | int) -> bool:
-        """Whether nothing at, above or below `path` is at fault."""
-        return not any(
-            bad[: len(path)] == path[: len(bad)] for bad in self.dirty if bad or not path
-        )
-
-    @property
-    def names_known(self) -> bool:
-        """Whether it is certain which VMs there are."""
-        return not any(
-            bad[:1] == ("vms",) and (len(bad) <= 2 or bad[2] in ("count", "group"))
-            for bad in self.dirty
-        )
-
-    def fault(self, code: str, path: Path, message: str, fix: str, *, key: bool = False) -> Fault:
-        """A fault at `path`."""
-        place = self.document.place(path, key=key)
-        dotted = ".".join(map(str, path))
-        return Fault(code, message, fix, place.line, place.column, dotted)
 
 
 def check_all(checked: Checked) -> Iterator[Fault]:
@@ -110,6 +79,7 @@ def _vms(it: Checked) -> Iterator[Fault]:
         ):
             continue
         yield from _exclusive(it, path, vm)
+        yield from (of_qemu if vm.backend is Backend.QEMU else of_process)(it, path, vm)
         if vm.command is None:
             yield from _fits(it, path, vm)
             yield from _arguments(it, path, vm)

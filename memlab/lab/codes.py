@@ -33,6 +33,7 @@ CODES: Final = {
     "ML035": "a setting that this workload does not have, or a value that it refuses",
     "ML036": "mechanisms that cannot work with the rest of the file",
     "ML037": "a policy that does not exist, or a setting that it does not have",
+    "ML038": "a setting that this kind of VM does not have",
     "ML040": "a path that cannot be set",
     "ML041": "no VM is called so",
     "ML042": "a time after the end of the run",

@@ -15,8 +15,10 @@ from memlab.kernel import cgroup, swap
 from memlab.kernel.files import HOST, Roots, is_read_only
 from memlab.kernel.finding import Feature
 from memlab.kernel.probe import probe
+from memlab.kernel.qemu import require_qemu
 from memlab.lab.plan import Plan, compresses
 from memlab.lab.spec import Device, Lab
+from memlab.vm.base import Backend
 
 ESSENTIAL: Final = (Feature.ROOT, Feature.MEMORY, Feature.MEMORY_CGROUP)
 """What every lab of process VMs needs."""
@@ -42,6 +44,8 @@ def _of_mechanisms(lab: Lab) -> Iterator[Feature]:
 
 def refuse_unfit(lab: Lab, plan: Plan, *, roots: Roots = HOST) -> None:
     """HostError with the reason and the repair if this host cannot run `lab`. Changes nothing."""
+    if any(vm.backend is Backend.QEMU for vm in lab.vms):
+        require_qemu()
     _must_be_writable(plan, roots)
     _must_hold_swap(plan, roots)
     folder = plan.swap_file.parent if plan.swap_file else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -14,18 +15,21 @@ from memlab.errors import GuestError, VmError
 from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.journal import Journal
 from memlab.kernel.task import start_time
+from memlab.lab.guests import Guests
 from memlab.lab.place import Invoker
 from memlab.lab.spec import Lab, User, VmSpec
 from memlab.lab.stage import Stage
-from memlab.vm.base import Backend
-from memlab.vm.child import Identity, Places, nobody_else
+from memlab.vm.base import Backend, Vm, VmConfig
+from memlab.vm.child import Identity, Places
 from memlab.vm.command import CommandVm
 from memlab.vm.disk import open_guest_disk
 from memlab.vm.process import ProcessVm
-
-Machine = ProcessVm | CommandVm
+from memlab.vm.qemu import Disks
 
 READY_SECONDS: Final = 60.0
+PER_GUEST_SECONDS: Final = 5.0
+"""More for each that starts at the same time: emulated guests share the host's processors."""
+STOP_SECONDS: Final = 1.0
 VERIFY_SECONDS: Final = 120.0
 
 
@@ -40,11 +44,12 @@ class Fleet:
         *,
         run: Path,
         invoker: Invoker,
+        guests: Guests,
         watch: Callable[[Path], None],
     ) -> None:
         """`watch` is told of each VM's memory.stat before the VM boots."""
         self.lab = lab
-        self.machines: dict[str, Machine] = {}
+        self.machines: dict[str, Vm] = {}
         self.groups: dict[str, MemoryGroup] = {}
         self._stage = stage
         self._journal = journal
@@ -52,7 +57,7 @@ class Fleet:
         self._run = run
         self._invoker = invoker
         self._waiting = sorted(enumerate(lab.vms, start=1), key=lambda one: one[1].start)
-        self._guests = nobody_else() if os.geteuid() == 0 else None
+        self._guests = guests
         self._reported: set[str] = set()
         self._programs = 0
 
@@ -65,7 +70,7 @@ class Fleet:
         """When the next VM is due, seconds since the run began."""
         return self._waiting[0][1].start if self._waiting else None
 
-    def start_due(self, now: float, started: Callable[[Machine, int], None]) -> None:
+    def start_due(self, now: float, started: Callable[[Vm, int], None]) -> None:
         """Start what is due at `now` and wait until it is ready; then tell `started` of each.
 
         All of them boot at once. VmError, with the guest's last words, if one does not.
@@ -74,10 +79,10 @@ class Fleet:
         self._waiting = self._waiting[len(due) :]
         fresh = [(self._start(spec, owner), owner) for owner, spec in due]
         for machine, owner in fresh:
-            machine.wait_ready(timeout=READY_SECONDS)
+            machine.wait_ready(timeout=READY_SECONDS + PER_GUEST_SECONDS * len(fresh))
             started(machine, owner)
 
-    def _start(self, spec: VmSpec, owner: int) -> Machine:
+    def _start(self, spec: VmSpec, owner: int) -> Vm:
         group = self._stage.group.child(spec.name)
         self._stage.make_group(group)
         self._watch(group.files.stat)  # before the guest boots: it grows fastest then
@@ -86,22 +91,19 @@ class Fleet:
             group.set_limit(spec.limit)
         if spec.reservation:
             group.set_min(spec.reservation)
-        with ExitStack() as disks:
-            machine = self._make(spec, owner, group, disks)
+        with ExitStack() as opened:
+            machine = self._make(spec, owner, group, opened)
             self.machines[spec.name] = machine
             machine.start()
         return machine
 
-    def _make(self, spec: VmSpec, owner: int, group: MemoryGroup, disks: ExitStack) -> Machine:
+    def _make(self, spec: VmSpec, owner: int, group: MemoryGroup, opened: ExitStack) -> Vm:
         config = spec.config(
             owner=owner,
             seed=self.lab.seed,
             mergeable=self.lab.mechanisms.tps.enabled,
             watched=self.lab.active.watched,
         )
-        if config.backend is not Backend.PROCESS:
-            raise VmError(spec.name, f"backend {config.backend} cannot be started yet")
-
         places = _places(group)
 
         def on_spawn(pid: int) -> None:
@@ -112,11 +114,27 @@ class Fleet:
                 config, places, log=self._run / f"{spec.name}.log", on_spawn=on_spawn,
                 identity=self._program_user(spec), cwd=self._run,
             )  # fmt: skip
+        disks = self._disks(config, opened)
+        if config.backend is Backend.QEMU:
+            return self._guests.make(
+                spec, config, places, disks=disks, opened=opened, on_spawn=on_spawn
+            )
         return ProcessVm(
-            config, places, identity=self._guests, on_spawn=on_spawn,
-            guest_swap_fd=self._disk(config.guest_swap, disks),
-            cache_fd=self._disk(config.cache_file, disks, fill=True),
+            config, places, identity=self._guests.identity, on_spawn=on_spawn,
+            guest_swap_fd=disks.guest_swap, cache_fd=disks.cache_file,
         )  # fmt: skip
+
+    def _disks(self, config: VmConfig, opened: ExitStack) -> Disks:
+        """Disks without a name, ours only until the guest has their descriptors."""
+
+        def disk(size: int, *, fill: bool) -> int | None:
+            if not size:
+                return None
+            fd = open_guest_disk(self._run, size, fill=fill)
+            opened.callback(os.close, fd)
+            return fd
+
+        return Disks(disk(config.guest_swap, fill=False), disk(config.cache_file, fill=True))
 
     def run_beside(self, name: str, words: Sequence[str], *, timeout: float) -> tuple[str, int]:
         """Run a program in the VM's cgroup, as the VM's user: what it printed, and its status.
@@ -149,14 +167,6 @@ class Fleet:
             return None
         return Identity(self._invoker.uid, self._invoker.gid)
 
-    def _disk(self, size: int, disks: ExitStack, *, fill: bool = False) -> int | None:
-        """A disk without a name, ours only until the guest has its descriptor."""
-        if not size:
-            return None
-        disk = open_guest_disk(self._run, size, fill=fill)
-        disks.callback(os.close, disk)
-        return disk
-
     def ended(self) -> Iterator[tuple[str, str, str]]:
         """Name, reason and last words of VMs that have ended by themselves, each told once."""
         for name, machine in self.machines.items():
@@ -167,8 +177,8 @@ class Fleet:
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What the agents have said unasked."""
         for name, machine in self.machines.items():
-            if machine.link is not None and name not in self._reported:
-                for said in machine.link.events():
+            if name not in self._reported:
+                for said in machine.events():
                     yield name, said
 
     def ask_all(
@@ -193,8 +203,9 @@ class Fleet:
             if machine.link is not None and machine.ended() is None:
                 with suppress(GuestError):
                     machine.link.send("stop")
+        deadline = time.monotonic() + STOP_SECONDS
         for machine in self.machines.values():
-            machine.stop(timeout=1.0)
+            machine.stop(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _status(why: str | None) -> int | None:

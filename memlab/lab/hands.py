@@ -11,7 +11,7 @@ from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError
 from memlab.kernel.files import HOST, Roots, read_int
-from memlab.lab.fleet import VERIFY_SECONDS, Fleet, Machine
+from memlab.lab.fleet import VERIFY_SECONDS, Fleet
 from memlab.lab.keeper import Keeper
 from memlab.lab.manifest import mechanisms_of
 from memlab.lab.settable import Setting, SettingKind
@@ -19,8 +19,8 @@ from memlab.lab.spec import Lab, WorkloadSpec
 from memlab.lab.stage import Stage
 from memlab.lab.values import Amount
 from memlab.units import format_size, parse_size
-from memlab.vm.base import WorkloadConfig
-from memlab.vm.process import ProcessVm, workload_fields
+from memlab.vm.base import GuestLink, Vm, WorkloadConfig
+from memlab.vm.process import workload_fields
 
 EXEC_SECONDS: Final = 20.0
 """A program run in a VM has so long: the lab's loop waits for it."""
@@ -96,18 +96,18 @@ class Hands:
             ]
         return [_OF_THE_HOST[setting.kind](self, setting.value)]
 
-    def _machine(self, name: str) -> Machine:
+    def _machine(self, name: str) -> Vm:
         machine = self._fleet.machines.get(name)
         if machine is None or machine.ended():
             raise MemlabError(f"VM {name} does not run", hint="memlab status shows those that do")
         return machine
 
-    def _guest(self, machine: Machine) -> ProcessVm:
-        if not isinstance(machine, ProcessVm):
-            raise UsageError(f"VM {machine.config.name} runs a program: it has no guest to ask")
-        return machine
+    def _guest(self, machine: Vm) -> GuestLink:
+        if machine.link is None:
+            raise UsageError(f"VM {machine.config.name} has no agent that could be asked")
+        return machine.link
 
-    def _balloon(self, machine: Machine, value: Amount) -> str:
+    def _balloon(self, machine: Vm, value: Amount) -> str:
         if Mechanism.BALLOON not in self.mechanisms:
             return "left alone: ballooning is switched off in the lab file"
         config = machine.config
@@ -117,7 +117,7 @@ class Hands:
         cut = f" (its limit; {format_size(asked)} asked)" if asked > most else ""
         return f"{done.asked}{cut}: {done.got}"
 
-    def _workload(self, machine: Machine, value: WorkloadSpec) -> str:
+    def _workload(self, machine: Vm, value: WorkloadSpec) -> str:
         guest, content = self._guest(machine), machine.config.workload.content
         fresh = WorkloadConfig(
             str(value.name),
@@ -126,21 +126,21 @@ class Hands:
             value.arguments,
         )
         fields = workload_fields(replace(machine.config, workload=fresh))
-        guest.link.call("workload", timeout=GUEST_SECONDS, **fields)
+        guest.call("workload", timeout=GUEST_SECONDS, **fields)
         return f"workload {fresh.name}, {format_size(fresh.size)}"
 
-    def _free(self, machine: Machine, value: Amount) -> str:
+    def _free(self, machine: Vm, value: Amount) -> str:
         size = value.of(machine.config.memory)
-        answer = self._guest(machine).link.call("free", timeout=GUEST_SECONDS, size=size)
+        answer = self._guest(machine).call("free", timeout=GUEST_SECONDS, size=size)
         return f"freed {format_size(answer['freed'])} of {format_size(size)}"
 
-    def _reclaim(self, machine: Machine, value: Amount) -> str:
+    def _reclaim(self, machine: Vm, value: Amount) -> str:
         config = machine.config
         into = Mechanism.COMPRESSION if Mechanism.COMPRESSION in self.mechanisms else Mechanism.SWAP
         done = self.act(Reclaim(config.name, value.of(config.memory), into, "set"))
         return f"{done.asked}: {done.got} in {done.seconds:.2f} s"
 
-    def _limit(self, machine: Machine, value: Amount) -> str:
+    def _limit(self, machine: Vm, value: Amount) -> str:
         name, size = machine.config.name, value.of(machine.config.memory)
         written = self._fleet.groups[name].set_limit(size)
         self.claims[name].limit = written.got
@@ -148,14 +148,14 @@ class Hands:
         refused = f" ({written.refused})" if written.refused else ""
         return f"limit {format_size(size)}: {got} in {written.seconds:.2f} s{refused}"
 
-    def _reservation(self, machine: Machine, value: Amount) -> str:
+    def _reservation(self, machine: Vm, value: Amount) -> str:
         name, size = machine.config.name, value.of(machine.config.memory)
         self.claims[name].reservation = size
         applied = self._fleet.groups[name].set_min(size)
         kernel = "kept by the policies alone (cgroup v1)" if applied is None else "memory.min"
         return f"reservation {format_size(size)}, {kernel}"
 
-    def _shares(self, machine: Machine, value: int) -> str:
+    def _shares(self, machine: Vm, value: int) -> str:
         self.claims[machine.config.name].shares = value
         return f"{value} shares"
 
@@ -188,27 +188,28 @@ class Hands:
     def run_in(self, name: str, words: Sequence[str]) -> Mapping[str, Any]:
         """Run a command inside a VM: the guest's own, or a program in a `command:` VM's cgroup."""
         machine = self._machine(name)
-        if isinstance(machine, ProcessVm):
+        if machine.link is not None:
             answer = self._ask_guest(machine, words)
             return {"answer": {k: v for k, v in answer.items() if k not in ("id", "ok")}}
         output, status = self._fleet.run_beside(name, words, timeout=EXEC_SECONDS)
         return {"output": output, "status": status}
 
-    def _ask_guest(self, machine: ProcessVm, words: Sequence[str]) -> dict[str, Any]:
+    def _ask_guest(self, machine: Vm, words: Sequence[str]) -> dict[str, Any]:
         match words:
             case ["stats" | "verify" as cmd]:
-                return machine.link.call(cmd, timeout=VERIFY_SECONDS)
+                return self._guest(machine).call(cmd, timeout=VERIFY_SECONDS)
             case ["free", size]:
-                return machine.link.call("free", timeout=EXEC_SECONDS, size=parse_size(size))
+                freed = parse_size(size)
+                return self._guest(machine).call("free", timeout=EXEC_SECONDS, size=freed)
             case ["balloon", size]:
                 return {"balloon": self._balloon(machine, Amount(size=parse_size(size)))}
         raise UsageError(
-            f"the miniature guest has no command {' '.join(words)!r}",
+            f"the agent has no command {' '.join(words)!r}",
             hint="it has: stats, verify, free SIZE, balloon SIZE",
         )
 
 
-_OF_A_VM: Final[Mapping[SettingKind, Callable[[Hands, Machine, Any], str]]] = {
+_OF_A_VM: Final[Mapping[SettingKind, Callable[[Hands, Vm, Any], str]]] = {
     SettingKind.BALLOON: Hands._balloon,
     SettingKind.WORKLOAD: Hands._workload,
     SettingKind.FREE: Hands._free,

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from memlab.errors import Fault, LabFileError, UsageError
 from memlab.lab import expand
-from memlab.lab.checks import Checked, check_all
+from memlab.lab.checked import Checked
+from memlab.lab.checks import check_all
 from memlab.lab.faults import Error, fault_of, path_of
 from memlab.lab.interpolate import interpolate
 from memlab.lab.model import is_required

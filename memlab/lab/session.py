@@ -9,6 +9,7 @@ way out (the time is up, a signal, a fault, `down`) is the same way.
 
 from __future__ import annotations
 
+import os
 import secrets
 import select
 import signal
@@ -26,8 +27,9 @@ from memlab.kernel.owner import Owner, acquire
 from memlab.lab import manifest, outcome
 from memlab.lab.channel import NAME as CONTROL
 from memlab.lab.channel import Channel
-from memlab.lab.fleet import VERIFY_SECONDS, Fleet, Machine
+from memlab.lab.fleet import VERIFY_SECONDS, Fleet
 from memlab.lab.governor import Governor
+from memlab.lab.guests import Guests
 from memlab.lab.hands import Hands
 from memlab.lab.keeper import Keeper
 from memlab.lab.outcome import Ended, RunOutcome
@@ -38,6 +40,8 @@ from memlab.record.derive import Derived
 from memlab.record.observer import LabTarget, Notice, Observer, Periods, Trouble
 from memlab.record.series import Source
 from memlab.record.store import Recording
+from memlab.vm.base import Vm
+from memlab.vm.child import nobody_else
 
 TICK: Final = 0.1
 """The loop looks round at least this often, seconds."""
@@ -107,6 +111,8 @@ class Session:
             self.lab.name, self.run_id, self.prepared.directory, results=self.directory,
             uid=self.prepared.invoker.uid, gid=self.prepared.invoker.gid, roots=self._roots,
         )  # fmt: skip
+        identity = nobody_else() if os.geteuid() == 0 else None
+        guests = Guests.prepare(self.lab, identity, self._note)
         owner = acquire(
             header, roots=self._roots, guard_groups=guard_groups(self.run_id, self._roots)
         )
@@ -125,11 +131,12 @@ class Session:
                     opening = manifest.opening(
                         self.lab, source, stage, run_id=self.run_id, host=host
                     )
+                    opening |= guests.facts()
                     opening["time_scale"] = self.prepared.loaded.time_scale
                     if self._baseline is not None:
                         opening["baseline"] = self._baseline
                     recording = Recording.create(self.path, opening)
-                    self._live(owner, stage, recording)
+                    self._live(owner, stage, guests, recording)
                     self._note("the VMs have ended; giving the host back")
                 closing = self._judge()
             except MemlabError as error:
@@ -140,7 +147,7 @@ class Session:
                     self._finish(recording, closing, owner)
         return self._outcome(closing, owner)
 
-    def _live(self, owner: Owner, stage: Stage, recording: Recording) -> None:
+    def _live(self, owner: Owner, stage: Stage, guests: Guests, recording: Recording) -> None:
         """From the first VM to the last."""
         with ExitStack() as stack:
             keeper = stack.enter_context(
@@ -150,7 +157,7 @@ class Session:
             stack.callback(observer.stop)
             fleet = Fleet(
                 self.lab, stage, owner.journal, run=self.directory,
-                invoker=self.prepared.invoker, watch=keeper.watch,
+                invoker=self.prepared.invoker, guests=guests, watch=keeper.watch,
             )  # fmt: skip
             stack.callback(fleet.stop)
             derived = stack.enter_context(Derived(Recording.open(self.path, check=False)))
@@ -164,8 +171,11 @@ class Session:
             owner.journal.file(socket)
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
 
-            def started(machine: Machine, number: int) -> None:
-                observer.add(machine.target, owner=number, board_fd=machine.board_fd)
+            def started(machine: Vm, number: int) -> None:
+                observer.add(
+                    machine.target, owner=number, backend=machine.config.backend,
+                    board_fd=machine.board_fd,
+                )  # fmt: skip
                 recording.event(self.clock(), "vm-started", machine.config.name, {})
                 self._note(f"{machine.config.name} runs")
 

@@ -46,8 +46,8 @@ from memlab.units import MIB
 __all__ = [
     "MAX_VMS", "SCHEMA_VERSION", "Active", "BalloonSettings", "Compression", "ContentSpec",
     "Device", "Exec", "Expect", "Host", "ImageSpec", "Lab", "LabFile", "Mechanisms",
-    "PolicySettings", "Sampling", "Step", "Swap", "SwapSettings", "Tps", "User", "VmEntry",
-    "VmFields", "VmSpec", "Window", "WorkloadSpec",
+    "PolicySettings", "Reporting", "Sampling", "Step", "Swap", "SwapSettings", "Tps", "User",
+    "VmEntry", "VmFields", "VmSpec", "Window", "WorkloadSpec",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 1
@@ -135,6 +135,12 @@ class SwapSettings(Spec):
     enabled: Switch = Field(default=True, description="Whether pages may be written to the device.")
 
 
+class Reporting(Spec):
+    """Free page reporting: the guest's kernel tells the host which pages it does not use."""
+
+    enabled: Switch = Field(default=False, description="Whether QEMU guests do.")
+
+
 class Mechanisms(Spec):
     """The four ways to use machine memory twice, each `on`, `off` or a map of settings."""
 
@@ -150,6 +156,10 @@ class Mechanisms(Spec):
     )
     swap: Annotated[SwapSettings, BeforeValidator(_switched)] = Field(
         default_factory=SwapSettings, description="Swapping to the device of `host.swap`."
+    )
+    reporting: Annotated[Reporting, BeforeValidator(_switched)] = Field(
+        default_factory=Reporting,
+        description="Free page reporting of QEMU guests; off, so that the ghost can be seen.",
     )
 
 

@@ -18,6 +18,7 @@ from memlab.lab.values import (
     Size,
     SizeOfMemory,
     Switch,
+    Text,
     at_least,
     refuse,
 )
@@ -87,6 +88,14 @@ class WorkloadSpec(Spec):
         return arguments(self.name, self.args)
 
 
+class Accel(StrEnum):
+    """What runs a QEMU guest's instructions."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
 class User(StrEnum):
     """Whom a `command:` runs as."""
 
@@ -111,6 +120,17 @@ class VmFields(Spec):
     command: Argv | None = Field(
         default=None,
         description="A real program and its arguments, instead of a guest with a workload.",
+    )
+    kernel: Text | None = Field(
+        default=None, description="With `backend: qemu`: the guest's kernel, a bzImage's path."
+    )
+    accel: Accel = Field(
+        default=Accel.AUTO,
+        description="With `backend: qemu`: kvm, tcg, or KVM where it really runs.",
+    )
+    boot: Switch = Field(
+        default=False,
+        description="With `backend: qemu`: boot the kernel, instead of a start from a saved state.",
     )
     user: User = Field(default=User.INVOKER, description="Whom `command` runs as.")
     shares: int = Field(

@@ -66,7 +66,8 @@ class Board:
                 f"VM {vm} has a board of version {version}, not {BOARD_VERSION}",
                 hint="the agent is of another memlab: install both anew",
             )
-        self._frames = frames
+        self.frames = frames
+        """Entries of the list of frames; 0: this kind of guest has none."""
 
     def counters(self, chosen: Selection) -> tuple[int, ...] | None:
         """The chosen counters; None before the guest has published any.

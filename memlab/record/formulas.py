@@ -194,6 +194,7 @@ def _balance(moment: Moment) -> LabBalance | None:
         return None
     charged = moment.now("lab_deep.zswap") is not None
     pages = total(balances)
+    own_out = known_sum(map(_own_out, vms), strict=False) or 0
     cache = _unmapped(moment, "lab_deep")
     return LabBalance(
         pages=pages,
@@ -203,6 +204,7 @@ def _balance(moment: Moment) -> LabBalance | None:
             used=moment.now("lab_deep.swap_used"),
             swapcached=moment.now("lab_deep.swapcached"),
             unmapped=cache,
+            overhead_out=own_out,
         ),
         consumed=_mean(moment.now("lab_deep.usage_before"), moment.now("lab_deep.usage_after")),
         overhead=_lab_overhead(moment),
@@ -211,11 +213,18 @@ def _balance(moment: Moment) -> LabBalance | None:
         pool=moment.now("lab_deep.zswap" if charged else "lab_deep.host_zswap"),
         compressed=moment.now("lab_deep.zswapped" if charged else "lab_deep.host_zswapped"),
         pool_charged=charged,
+        overhead_out=own_out,
     )
 
 
 def _mean(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else (one + other) / 2
+
+
+def _own_out(moment: Moment) -> float | None:
+    """What is out of a VM's own memory: swap entries of its process that are no guest page's."""
+    entries, out = moment.now("vm_deep.swap_entries"), moment.now("vm_deep.out")
+    return None if entries is None or out is None else max(0, entries - out) * PAGE
 
 
 def _lab_overhead(moment: Moment) -> float | None:
@@ -270,7 +279,7 @@ LAB: Final[dict[str, Formula]] = {
     "unique_frames": pages("lab_deep.unique_frames"),
     "unique_slots": _ledger(lambda balance: balance.unique_slots),
     "ghost": over_vms("vm_deep", _ghost, strict=False),
-    "overhead": _lab_overhead,
+    "overhead": _ledger(lambda balance: balance.whole_overhead),
     "swap_cache": lambda moment: _unmapped(moment, "lab_medium"),
     "saved_sharing": _ledger(lambda balance: balance.saved_sharing),
     "saved_balloon": _ledger(lambda balance: balance.saved_balloon),

@@ -79,6 +79,8 @@ class LabBalance:
     takes one slot for all that share it.
     `consumed` is what the cgroup says; `pool_charged` tells whether that has the compressed pool
     in it (cgroup v2) or leaves it to nobody (v1). `pool` and `compressed` are None without zswap.
+    `overhead` is what the VMs' own memory (QEMU's heap and translated code) has in frames,
+    `overhead_out` what of it is out: it is in the pool and on the device with the guests' pages.
     """
 
     pages: HostBalance
@@ -91,6 +93,7 @@ class LabBalance:
     pool: float | None
     compressed: float | None
     pool_charged: bool
+    overhead_out: float = 0
 
     @property
     def used(self) -> float | None:
@@ -131,7 +134,12 @@ class LabBalance:
     @property
     def saved_swap(self) -> float:
         """What is on the swap device, and zero pages that swap keeps as a bit."""
-        return self.unique_slots - (self.compressed or 0)
+        return self.unique_slots + self.overhead_out - (self.compressed or 0)
+
+    @property
+    def whole_overhead(self) -> float | None:
+        """The VMs' own memory, in frames or out."""
+        return None if self.overhead is None else self.overhead + self.overhead_out
 
     @property
     def never_touched(self) -> float:
@@ -169,13 +177,19 @@ def unmapped_swap_cache(
 
 
 def swap_slots(
-    out: float, *, used: float | None, swapcached: float | None, unmapped: float | None
+    out: float,
+    *,
+    used: float | None,
+    swapcached: float | None,
+    unmapped: float | None,
+    overhead_out: float = 0,
 ) -> float:
-    """Distinct swap slots behind pages that are out, bytes: those used, but not by mapped pages.
+    """Distinct swap slots behind guest pages that are out, bytes: those used, but not by mapped
+    pages, nor by the VMs' own memory.
 
     A page that was read back and is mapped may keep its slot, in the swap cache. Without a swap
     device of the lab's own every page that is out is taken to have a slot of its own.
     """
     if used is None:
         return out
-    return min(max(used - ((swapcached or 0) - (unmapped or 0)), 0.0), out)
+    return min(max(used - ((swapcached or 0) - (unmapped or 0)) - overhead_out, 0.0), out)

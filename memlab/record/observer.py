@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -135,10 +134,6 @@ class Observer:
     def deep_now(self) -> None:
         """Let a deep sample be taken at once; its notice tells when it is there."""
         self._send({"do": "deep"})
-
-    def guest_stats(self, vm: str, fields: Mapping[str, int]) -> None:
-        """What a guest without a board says of itself, by names of the board's fields."""
-        self._send({"do": "guest", "name": vm, "fields": dict(fields)})
 
     def fileno(self) -> int:
         """For select and poll: readable when there are notices."""

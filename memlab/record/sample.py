@@ -253,6 +253,7 @@ VM_DEEP: Final = RawTable(
         *_raw("PAGEMAP_SCAN, pagemap", "pages", "private", "shared", "zero", "out", "not_backed"),
         *_raw("pagemap, of the lab's VMs", "bytes", "common_bytes"),
         *_raw("/proc/PID/statm, after the walk", "pages", "resident_pages", "file_pages"),
+        *_raw("/proc/PID/status VmSwap, after the walk", "pages", "swap_entries"),
         *_raw("board's frame list, pagemap", "pages", "frames_differ", "frames_moving"),
         *_raw("board's frame list", "pages", "frames_touched"),
         *_guest("before_", BALANCE),

@@ -89,11 +89,6 @@ class Sampler:
         if reader is not None:
             reader.close()
 
-    def told(self, name: str, fields: dict[str, int]) -> None:
-        """What a guest without a board has said of itself."""
-        if name in self._vms:
-            self._vms[name].told(fields)
-
     def deep_now(self) -> None:
         """Let the next deep sample be due at once."""
         self._tables[Tier.DEEP].due = self.clock()
@@ -262,8 +257,6 @@ def _obey(sampler: Sampler, channel: Channel, message: dict[str, Any], fds: list
                 sampler.add(message["vm"], fds[0] if fds else None)
             case "remove":
                 sampler.remove(message["name"])
-            case "guest":
-                sampler.told(message["name"], message["fields"])
             case "deep":
                 sampler.deep_now()
     except MemlabError as error:

@@ -7,14 +7,14 @@ kernel cannot tell is None.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
-from memlab.kernel.files import HOST, KeptFile, Roots
+from memlab.kernel.files import HOST, KeptFile, Roots, read_text
 from memlab.kernel.pagemap import PageClasses, PageWalker
 from memlab.kernel.picker import Picker
 from memlab.kernel.taskstats import Taskstats, delayacct
@@ -77,8 +77,8 @@ class VmReader:
         self.target = target
         # A task that began while the switch was off would say 0 for ever: not known.
         self._delays = delays if delayacct(roots) else None
+        self._merges_zeros = read_text(roots.ksm / "use_zero_pages") == "1"
         self._pick_ksm = Picker([name.encode() for name in _KSM])
-        self._told: tuple[int | None, ...] = _NO_GUEST
         with ExitStack() as stack:
             self._open(target, board_fd, roots, stack)
             self._open_files = stack.pop_all()
@@ -88,7 +88,7 @@ class VmReader:
             return stack.enter_context(KeptFile(roots.proc / str(target.pid) / name))
 
         self._group = GroupReader(target.memory_group, target.unified_group, stack)
-        self._statm, self._ksm = keep("statm"), keep("ksm_stat")
+        self._statm, self._ksm, self._status = keep("statm"), keep("ksm_stat"), keep("status")
         self._board: Board | None = None
         self._stat: KeptFile | None = None
         if board is None:
@@ -100,10 +100,6 @@ class VmReader:
         if target.ram_start is not None and target.ram_bytes is not None:
             walker = PageWalker(target.pid, target.ram_start, target.ram_bytes, roots)
             self._walker = stack.enter_context(walker)
-
-    def told(self, fields: Mapping[str, int]) -> None:
-        """What the guest said by another way than a board (QEMU's balloon driver), by field."""
-        self._told = tuple(map(fields.get, BOARD_FIELDS))
 
     def fast(self) -> Row | None:
         """A row of vm_fast; None if the VM has ended."""
@@ -128,10 +124,7 @@ class VmReader:
 
     def _guest(self, chosen: Selection) -> tuple[int | None, ...]:
         said = None if self._board is None else self._board.counters(chosen)
-        if said is not None:
-            return said
-        told: tuple[int | None, ...] = chosen.of(self._told)
-        return told
+        return chosen.of(_NO_GUEST) if said is None else said
 
     def medium(self) -> Row | None:
         """A row of vm_medium; None if the VM has ended."""
@@ -172,20 +165,37 @@ class VmReader:
         values |= {f"after_{name}": value for name, value in zip(BALANCE, after, strict=True)}
         if classes is not None:
             values |= {name: getattr(classes, name) for name in _CLASSES}
+            values |= self._without_reads(classes)
+            values["swap_entries"] = _swap_entries(self._status.read())
             values["frames_differ"] = classes.frames_differ
             values["frames_moving"] = classes.frames_moving
         if (frames := self._frame_map()) is not None:
             values["frames_touched"] = bytes(frames).count(1)
         return Walk(self.target.name, values, classes)
 
+    def _without_reads(self, classes: PageClasses) -> Values:
+        """Pages that were only read have the zero page too, and neither frame nor slot: they are
+        not backed. A QEMU that restores a guest leaves all its empty pages so."""
+        merged = self._pick_ksm(self._ksm.read())[_KSM.index("ksm_zero_pages")]
+        if merged is None and self._merges_zeros:
+            return {}  # before 6.6 nothing tells the two apart
+        read = classes.zero - min(merged or 0, classes.zero)
+        return {"zero": classes.zero - read, "not_backed": classes.not_backed + read}
+
     def _frame_map(self) -> memoryview | None:
-        if self._board is None or self.target.ram_bytes is None:
+        if self._board is None or self.target.ram_bytes is None or not self._board.frames:
             return None
         return self._board.frame_map(self.target.ram_bytes // PAGE)
 
     def close(self) -> None:
         """Close the files; closing twice is harmless."""
         self._open_files.close()
+
+
+def _swap_entries(status: bytes | None) -> int | None:
+    """Pages of the whole process that are out, its own memory too: `VmSwap:   1234 kB`."""
+    _, found, rest = (status or b"").partition(b"\nVmSwap:")
+    return int(rest.split(None, 1)[0]) * 1024 // PAGE if found else None
 
 
 def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:

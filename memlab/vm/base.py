@@ -69,6 +69,7 @@ class VmConfig:
     huge: bool = False
     guest_swap: int = 0
     cache_file: int = 0
+    network: bool = False
     watched_pages: int = 0
     """Random pages that the estimate of active memory watches; 0: none is made."""
     watch_seconds: float = 2.0
@@ -130,8 +131,23 @@ class Vm(Protocol):
     def link(self) -> GuestLink | None:
         """The line to the agent, or None."""
 
+    def start(self) -> None:
+        """Begin to run. Does not wait; VmError if it cannot be."""
+
     def wait_ready(self, *, timeout: float) -> None:
         """Return when the guest has booted and its workload runs; VmError with its last words."""
+
+    def balloon(self, target: int) -> None:
+        """Ask the guest's driver to hold `target` bytes; VmError if there is none.
+
+        What it achieves comes as an event.
+        """
+
+    def events(self) -> list[dict[str, Any]]:
+        """What guest and back end have said unasked since the last call. Never blocks."""
+
+    def last_words(self) -> str:
+        """What the VM has written last, for people."""
 
     def ended(self) -> str | None:
         """Why the VM runs no more (`exited 3`, `killed by SIGKILL`), or None while it runs."""

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from memlab.errors import VmError
 from memlab.guest.build import agent_path
@@ -112,6 +113,14 @@ class CommandVm:
                 argv=self.config.command,
                 last=self.last_words(),
             )
+
+    def balloon(self, target: int) -> None:
+        """A program has no balloon: VmError."""
+        raise VmError(self.config.name, "a program has no balloon driver")
+
+    def events(self) -> list[dict[str, Any]]:
+        """A program says nothing."""
+        return []
 
     def ended(self, *, patience: float = 0.0) -> str | None:
         """Why the program runs no more, or None while it runs (after waiting `patience` s)."""

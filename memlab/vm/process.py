@@ -7,7 +7,6 @@ between fork and exec, so starting VMs from a threaded process is safe, and chea
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Callable
@@ -16,13 +15,14 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from memlab.errors import GuestError, VmError
-from memlab.guest import wire
 from memlab.guest.build import agent_path
 from memlab.units import PAGE
 from memlab.vm.base import Target, VmConfig
 from memlab.vm.child import Child, Identity, Places
 from memlab.vm.link import SocketLink
+from memlab.vm.mirror import make_board
 
+DRIVER_SECONDS: Final = 2.0
 _READY_HINT: Final = "a VM that does not fit its cgroup boots slowly: raise host.memory"
 
 
@@ -57,7 +57,7 @@ class ProcessVm:
         ours, theirs = socket.socketpair()
         self._link = SocketLink(self.config.name, ours)
         self._owned.callback(self._link.close)
-        self._board = _make_board(self.config)
+        self._board = make_board(self.config.owner, self.config.memory // PAGE)
         self._owned.callback(os.close, self._board)
         with theirs:
             self._child = self._spawn(theirs.fileno())
@@ -147,6 +147,14 @@ class ProcessVm:
         self._asked = []
         self._booted = answers[0]
 
+    def balloon(self, target: int) -> None:
+        """Ask the guest's driver to hold `target` bytes; VmError if it refuses or is silent."""
+        self.link.call("balloon", timeout=DRIVER_SECONDS, target=target)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What the agent has said unasked."""
+        return self.link.events()
+
     def ended(self) -> str | None:
         """Why the VM runs no more, or None while it runs."""
         return self._running().ended()
@@ -198,12 +206,3 @@ def workload_fields(config: VmConfig) -> dict[str, Any]:
         "content": asdict(workload.content),
         "args": dict(workload.args),
     }
-
-
-def _make_board(config: VmConfig) -> int:
-    """A memory file of the board's size that nobody can shrink or grow under its readers."""
-    fd = os.memfd_create(f"memlab-board-{config.owner}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, wire.board_size(config.memory // PAGE))
-    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd

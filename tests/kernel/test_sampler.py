@@ -20,6 +20,7 @@ from memlab.record.observer import LabTarget, Notice, Observer, Periods
 from memlab.record.reading import cpu_ns
 from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, Image, VmConfig, WorkloadConfig
+from memlab.vm.mirror import BoardMirror
 from memlab.vm.process import ProcessVm
 from tests.kernel.small_lab import BUDGET, add_all, boottime_ns, new_recording, small_lab
 
@@ -179,26 +180,25 @@ def test_an_added_vm_is_in_the_next_sample_and_deep_now_is_now(lab: Lab, path: P
         wait_for(observer, Tier.FAST)
         observer.deep_now()
         wait_for(observer, Tier.DEEP, 1)
-        observer.guest_stats("idle", {"used_pages": 1})  # it has a board, which is believed
-        wait_for(observer, Tier.FAST)
     with Derived.open(path) as run:
         assert run.latest(Entity.LAB, "configured") == 23 * MIB
         assert run.latest(Entity.LAB, "overcommitment") == 23 * MIB / BUDGET
-        assert run.latest(Entity.VM, "used", "idle") != PAGE
 
 
-def test_a_guest_without_a_board_is_told_of(lab: Lab, path: Path) -> None:
+def test_a_guest_in_a_kernel_of_its_own_is_read_by_its_mirror(lab: Lab, path: Path) -> None:
     target, vms = lab
+    mirror = BoardMirror(owner=1)
     with observe(path, target) as observer:
-        observer.add(vms[0].target, owner=1)
+        observer.add(vms[0].target, owner=1, board_fd=mirror.fd)
         wait_for(observer, Tier.FAST)
-        observer.guest_stats("idle", {"used_pages": 5, "published_ns": 1})
+        mirror.update({"used_pages": 5, "published_ns": 1}, [(7, 3)])
         wait_for(observer, Tier.FAST, 3)
+        wait_for(observer, Tier.DEEP)
+    mirror.close()
     with Derived.open(path) as run:
         used = run.series(Entity.VM, "used", "idle")
         assert used.values[0] is None and used.values[-1] == 5 * PAGE
-        assert run.latest(Entity.VM, "cache", "idle") is None
-        assert run.latest(Entity.VM, "minor_faults", "idle") is not None
+        assert run.latest(Entity.VM, "frames_differ", "idle") is None
 
 
 def test_the_sampler_ends_when_the_main_process_is_gone(lab: Lab, path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from memlab.box import cache, kernel, layers, recipe, root, tools
+from memlab.box import cache, layers, recipe, root, tools
 from memlab.box.cache import Box
-from memlab.box.here import shareable
 from memlab.box.machine import accelerator
 from memlab.box.qemu import Hardware, arguments
-from memlab.errors import HostError, UsageError
+from memlab.errors import HostError
+from memlab.guest import bzimage
 from memlab.units import GIB
 
 
@@ -115,18 +115,7 @@ def test_the_payload_of_a_kernel_image() -> None:
     image[0x1F1] = 1
     image[0x248:0x250] = (16).to_bytes(4, "little") + (12).to_bytes(4, "little")
     image[1024 + 16 : 1024 + 28] = b"payload!size"
-    assert kernel.payload(bytes(image)) == b"payload!"
-
-
-def test_an_archive_that_the_kernel_reads() -> None:
-    made = kernel.archive({"init": (b"#!", 0o755)}, ("dev",))
-    assert made.startswith(b"070701") and b"TRAILER!!!" in made and len(made) % 4 == 0
-
-
-@pytest.mark.parametrize("folder", ["/", "/usr/share", "/etc", "/proc/self", "/home", "/var/tmp"])
-def test_a_folder_that_the_box_needs_itself_is_not_shared(folder: str) -> None:
-    with pytest.raises(UsageError, match="cannot be shared"):
-        shareable(Path(folder))
+    assert bzimage.payload(bytes(image)) == b"payload!"
 
 
 def test_emulation_can_be_asked_for() -> None:

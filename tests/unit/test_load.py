@@ -201,6 +201,8 @@ def test_a_bad_set_is_as_clear_as_a_bad_file(text: str, code: str, words: str, f
         ("name: t\nhost: {memory: 256MiB}\nmechanisms: {swap: off}\n" + VM, "ML036", 3, 1,
          "needs slots", "host.swap"),
         (HEAD + "policy: {name: laddr}\n" + VM, "ML037", 3, 16, "'laddr'", "write ladder"),
+        (HEAD + "vms:\n  w: {memory: 128MiB, kernel: /boot/x}\n", "ML038", 4, 23,
+         "kernel is for QEMU guests", "backend: qemu"),
         (HEAD + VM + "timeline: [{at: 1s, set: {vms.web.balon: 1MiB}}]\n", "ML040", 5, 27, "balon",
          "write vms.web.balloon"),
         (HEAD + VM + "timeline: [{at: 1s, set: {vms.wab.balloon: 1MiB}}]\n", "ML041", 5, 27,

@@ -31,6 +31,15 @@ static void refused(const char *id)
 	control_say("{\"id\":%s,\"ok\":false,\"error\":\"%s\"}", id, refusal());
 }
 
+/* Said by an agent that has nothing to do yet: this is the moment at which a guest is saved. */
+static bool hello(const struct json *doc, const char *id)
+{
+	(void)doc;
+	control_say("{\"id\":%s,\"ok\":true,\"guest\":\"%s\"}", id,
+		    os == &miniature ? "miniature" : "linux");
+	return true;
+}
+
 static bool boot(const struct json *doc, const char *id)
 {
 	double seed = 0, owner = 0;
@@ -141,7 +150,7 @@ static const struct command {
 	bool (*run)(const struct json *doc, const char *id);
 	bool before_boot;
 } commands[] = {
-	{"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
+	{"hello", hello, true}, {"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
 	{"stats", stats, false}, {"free", give_free, false},	{"verify", verify, false},
 	{"sample", sample, false}, {"report", report, false}, {"stop", stop, true},
 };

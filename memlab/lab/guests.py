@@ -1,0 +1,110 @@
+"""What the QEMU VMs of a lab start from: made ready before the first of them starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from memlab.guest.image import GuestImage, micro_guest
+from memlab.kernel.kvm import DEVICE
+from memlab.kernel.qemu import version
+from memlab.lab.spec import Lab, VmSpec
+from memlab.vm.accel import accelerator
+from memlab.vm.base import Backend, VmConfig
+from memlab.vm.child import Identity, Places
+from memlab.vm.hardware import Accelerator, Hardware
+from memlab.vm.qemu import Disks, QemuVm
+from memlab.vm.state import saved_state
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One VM's: its hardware, its image, and the saved state (None: its kernel is booted)."""
+
+    hardware: Hardware
+    image: GuestImage
+    state: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """The QEMU VMs of a lab by name; none of them runs yet."""
+
+    starts: Mapping[str, Start]
+    identity: Identity | None
+    report_seconds: float
+
+    @classmethod
+    def prepare(cls, lab: Lab, identity: Identity | None, say: Say) -> Self:
+        """Images and saved states, made where they are missing. HostError, VmError."""
+        starts: dict[str, Start] = {}
+        for spec in lab.vms:
+            if spec.backend is Backend.QEMU:
+                starts[spec.name] = _start(spec, lab, identity, say)
+        return cls(starts, for_kvm(identity, starts.values()), lab.sample.fast)
+
+    def make(
+        self,
+        spec: VmSpec,
+        config: VmConfig,
+        places: Places,
+        *,
+        disks: Disks,
+        opened: ExitStack,
+        on_spawn: Callable[[int], None],
+    ) -> QemuVm:
+        """The VM `spec`. What it starts from is open until `opened` is closed."""
+        start = self.starts[spec.name]
+        state = None
+        if start.state is not None:
+            state = os.open(start.state, os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, state)
+        return QemuVm(
+            config, places, start.hardware, image=start.image, state=state, disks=disks,
+            identity=self.identity, on_spawn=on_spawn, report_seconds=self.report_seconds,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: which QEMU, what runs the instructions, which kernel is inside."""
+        if not self.starts:
+            return {}
+        found = {name: one.hardware.accelerator for name, one in self.starts.items()}
+        return {
+            "qemu": {
+                "version": version(),
+                "accelerator": {name: str(one) for name, one in found.items()},
+                "kernel": {name: one.image.release for name, one in self.starts.items()},
+                "from": {
+                    name: "saved state" if one.state else "boot"
+                    for name, one in self.starts.items()
+                },
+            }
+        }
+
+
+def _start(spec: VmSpec, lab: Lab, identity: Identity | None, say: Say) -> Start:
+    image = micro_guest(Path(spec.kernel) if spec.kernel else None, say=say)
+    hardware = Hardware(
+        memory=spec.memory,
+        accelerator=accelerator(spec.accel),
+        mergeable=lab.mechanisms.tps.enabled,
+        reporting=lab.mechanisms.reporting.enabled,
+        guest_swap=spec.guest_swap,
+        cache_file=spec.cache_file,
+    )
+    state = None if spec.boot else saved_state(hardware, image, identity=identity, say=say)
+    return Start(hardware, image, state)
+
+
+def for_kvm(identity: Identity | None, starts: Any) -> Identity | None:
+    """The guests' user, in the group that may open /dev/kvm if one of them uses it."""
+    uses = any(start.hardware.accelerator is Accelerator.KVM for start in starts)
+    if identity is None or not uses:
+        return identity
+    return Identity(identity.uid, DEVICE.stat().st_gid)

@@ -1,0 +1,138 @@
+"""The machine that QEMU makes for a guest: what it is, and the one list of its arguments.
+
+Measured choices are explained where they stand; the figures are in docs/qemu.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from memlab.units import MIB
+
+PORT: Final = "memlab.agent"
+"""Name of the virtio-serial port on which the agent is asked."""
+BALLOON: Final = "balloon"
+TRANSLATIONS_MIB: Final = 32
+"""Of TCG's translation cache: less boots slower (8 MiB: by a third), the default of 1 GiB grows."""
+COMMAND_LINE: Final = (
+    "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests rcupdate.rcu_expedited=1"
+)
+
+
+class Accelerator(StrEnum):
+    """What runs the guest's instructions."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a guest is given. Two guests of equal hardware can start from one saved state.
+
+    `guest_swap` and `cache_file` are sizes of disks, bytes; `image` is a disk of the user's own.
+    """
+
+    memory: int
+    accelerator: Accelerator
+    mergeable: bool = True
+    reporting: bool = False
+    guest_swap: int = 0
+    cache_file: int = 0
+    network: bool = False
+    image: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Descriptors that QEMU inherits: two connected sockets, and files for what there is.
+
+    `kernel` and `initramfs` are not needed to start from `state`.
+    """
+
+    agent: int
+    monitor: int
+    kernel: int | None = None
+    initramfs: int | None = None
+    state: int | None = None
+    guest_swap: int | None = None
+    cache_file: int | None = None
+    image: int | None = None
+    network: int | None = None
+    mac: str = ""
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """All that there are."""
+        found = (
+            self.agent, self.monitor, self.kernel, self.initramfs, self.state,
+            self.guest_swap, self.cache_file, self.image, self.network,
+        )  # fmt: skip
+        return tuple(fd for fd in found if fd is not None)
+
+
+def arguments(hardware: Hardware, lines: Lines) -> list[str]:
+    """QEMU's arguments. It finds every file by its descriptor, for it owns nothing here."""
+    return [
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", f"q35,mem-merge={'on' if hardware.mergeable else 'off'}"),
+        *_accelerator(hardware.accelerator),
+        *("-m", str(hardware.memory // MIB), "-smp", "1"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *("-chardev", "file,id=console,path=/dev/fd/2,append=on", "-serial", "chardev:console"),
+        *("-chardev", f"socket,id=monitor,fd={lines.monitor}"),
+        *("-mon", "chardev=monitor,mode=control"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=agent,fd={lines.agent}"),
+        *("-device", f"virtserialport,chardev=agent,name={PORT}"),
+        *("-device", _balloon(hardware)),
+        *_disks(lines),
+        *_network(lines),
+        *_begin(lines),
+    ]
+
+
+def _accelerator(chosen: Accelerator) -> tuple[str, ...]:
+    if chosen is Accelerator.KVM:
+        return ("-accel", "kvm", "-cpu", "host")
+    return ("-accel", f"tcg,tb-size={TRANSLATIONS_MIB}")
+
+
+def _balloon(hardware: Hardware) -> str:
+    reporting = "on" if hardware.reporting else "off"
+    # Without deflate-on-oom a guest that is pressed too hard panics instead of taking pages back.
+    return f"virtio-balloon-pci,id={BALLOON},deflate-on-oom=on,free-page-reporting={reporting}"
+
+
+def _disks(lines: Lines) -> Iterator[str]:
+    """Disks by descriptor sets; the user's own is never written: what changes is forgotten."""
+    disks = (
+        ("image", lines.image, "snapshot=on"),
+        ("swap", lines.guest_swap, "format=raw,cache=none"),
+        ("cache", lines.cache_file, "format=raw,cache=none,readonly=on"),
+    )
+    for number, (name, fd, how) in enumerate(disks, start=1):
+        if fd is None:
+            continue
+        yield from ("-add-fd", f"set={number},fd={fd}")
+        yield from ("-drive", f"if=none,id={name},file=/dev/fdset/{number},{how}")
+        yield from ("-device", f"virtio-blk-pci,drive={name},serial=memlab-{name}")
+
+
+def _network(lines: Lines) -> Iterator[str]:
+    if lines.network is not None:
+        yield from ("-netdev", f"tap,id=net,fd={lines.network}")
+        yield from ("-device", f"virtio-net-pci,netdev=net,mac={lines.mac},romfile=")
+
+
+def _begin(lines: Lines) -> Iterator[str]:
+    """From a saved state, from a kernel, or from the user's own disk."""
+    if lines.state is not None:
+        yield from ("-incoming", f"fd:{lines.state}")
+    elif lines.kernel is not None:
+        yield from ("-kernel", f"/proc/self/fd/{lines.kernel}")
+        yield from ("-initrd", f"/proc/self/fd/{lines.initramfs}", "-append", COMMAND_LINE)
