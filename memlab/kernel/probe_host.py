@@ -12,7 +12,7 @@ from memlab.errors import HostError, KernelError
 from memlab.kernel import cgroup, meminfo
 from memlab.kernel.files import Roots, read_bytes, read_text
 from memlab.kernel.finding import Feature, Finding, tried
-from memlab.kernel.kvm import LEAST_PER_SECOND, measure
+from memlab.kernel.kvm import LEAST_PER_SECOND, KvmSpeed, measure
 from memlab.kernel.task import has_ended
 from memlab.units import MIB, format_size
 
@@ -132,12 +132,14 @@ def probe_kvm(device: Path) -> Finding:
     if speed.usable:
         words = f"{(speed.per_second or 0) / 1e6:.0f} million instructions a second"
         return Finding(Feature.KVM, True, how, words, "", affects)
-    reason, repair = _why_no_kvm(speed.per_second, speed.errno, device)
+    reason, repair = why_no_kvm(speed, device)
     works = None if speed.errno in (errno.EACCES, errno.EPERM) else False
     return Finding(Feature.KVM, works, how, reason, repair, affects)
 
 
-def _why_no_kvm(per_second: float | None, code: int, device: Path) -> tuple[str, str]:
+def why_no_kvm(speed: KvmSpeed, device: Path) -> tuple[str, str]:
+    """Why a virtual CPU is of no use here, and the repair."""
+    per_second, code = speed.per_second, speed.errno
     if code in (errno.EACCES, errno.EPERM):
         return f"this user may not open {device}", "sudo usermod -aG kvm $USER; log in again"
     if code == errno.ENOENT:

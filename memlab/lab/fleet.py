@@ -30,6 +30,8 @@ READY_SECONDS: Final = 60.0
 PER_GUEST_SECONDS: Final = 5.0
 """More for each that starts at the same time: emulated guests share the host's processors."""
 STOP_SECONDS: Final = 1.0
+SILENT_SECONDS: Final = 5.0
+"""A guest that has not reported for so long hangs, or gets no processor."""
 VERIFY_SECONDS: Final = 120.0
 
 
@@ -59,6 +61,7 @@ class Fleet:
         self._waiting = sorted(enumerate(lab.vms, start=1), key=lambda one: one[1].start)
         self._guests = guests
         self._reported: set[str] = set()
+        self._silent: set[str] = set()
         self._programs = 0
 
     @property
@@ -180,6 +183,19 @@ class Fleet:
             if name not in self._reported:
                 for said in machine.events():
                     yield name, said
+
+    def silent(self) -> Iterator[tuple[str, str]]:
+        """Guests that have fallen silent (`guest-silent`) or are heard again, each told once."""
+        now = time.monotonic()
+        for name, machine in self.machines.items():
+            if machine.heard is None or name in self._reported:
+                continue
+            if now - machine.heard <= SILENT_SECONDS and name in self._silent:
+                self._silent.discard(name)
+                yield name, "guest-answers"
+            elif now - machine.heard > SILENT_SECONDS and name not in self._silent:
+                self._silent.add(name)
+                yield name, "guest-silent"
 
     def ask_all(
         self, cmd: str, *, timeout: float, only: Iterable[str] | None = None

@@ -13,7 +13,7 @@ from memlab.guest.image import GuestImage, micro_guest
 from memlab.kernel.kvm import DEVICE
 from memlab.kernel.qemu import version
 from memlab.lab.spec import Lab, VmSpec
-from memlab.vm.accel import accelerator
+from memlab.vm.accel import accelerator, why_not_kvm
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.hardware import Accelerator, Hardware
@@ -75,10 +75,12 @@ class Guests:
         if not self.starts:
             return {}
         found = {name: one.hardware.accelerator for name, one in self.starts.items()}
+        emulated = Accelerator.TCG in found.values()
         return {
             "qemu": {
                 "version": version(),
                 "accelerator": {name: str(one) for name, one in found.items()},
+                **({"why no KVM": why_not_kvm()} if emulated else {}),
                 "kernel": {name: one.image.release for name, one in self.starts.items()},
                 "from": {
                     name: "saved state" if one.state else "boot"

@@ -27,7 +27,7 @@ from memlab.kernel.owner import Owner, acquire
 from memlab.lab import manifest, outcome
 from memlab.lab.channel import NAME as CONTROL
 from memlab.lab.channel import Channel
-from memlab.lab.fleet import VERIFY_SECONDS, Fleet
+from memlab.lab.fleet import SILENT_SECONDS, VERIFY_SECONDS, Fleet
 from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
 from memlab.lab.hands import Hands
@@ -229,6 +229,9 @@ class Session:
         for name, said in fleet.events():
             data = {key: value for key, value in said.items() if key != "event"}
             recording.event(now, str(said["event"]), name, data)
+        for name, kind in fleet.silent():
+            recording.event(now, kind, name, {"after": SILENT_SECONDS})
+            self._note(f"{name}: {kind.replace('-', ' ')}")
         while self._said:
             recording.event(now, self._said.popleft(), "", {})
         if reason := owner.guard.aborted():

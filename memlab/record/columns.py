@@ -94,6 +94,8 @@ VM_COLUMNS: Final = _columns(
     ("out", _B, _DEEP, "guest pages in swap: compressed, zero-in-swap or on the device", "pagemap"),
     ("not_backed", _B, _DEEP, "no frame and no swap slot", "pagemap"),
     ("common", _B, _DEEP, "the VM's fair part of the frames that it shares", "pagemap"),
+    ("saved_common", _B, _DEEP, "pages of it that stand in another's frame: shared − common", "pagemap"),
+    ("saved_zero", _B, _DEEP, "pages that KSM has merged with the zero page (use_zero_pages)", "pagemap"),
     ("ghost", _B, _DEEP, "what the host keeps for pages that the guest has freed", "private + "
      "shared + zero + out − used − cache − reserved"),
     ("overhead", _B, _DEEP, "the VM's own memory that is not guest memory", "statm − pagemap"),

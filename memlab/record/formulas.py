@@ -100,6 +100,12 @@ def _vm_overhead(moment: Moment) -> float | None:
     return max(0, resident - private - shared) * PAGE
 
 
+def _saved_common(moment: Moment) -> float | None:
+    """Σ over VMs is Σ shared − unique frames: each VM has its fair part of the frames."""
+    shared, common = moment.now("vm_deep.shared"), moment.now("vm_deep.common_bytes")
+    return None if shared is None or common is None else shared * PAGE - common
+
+
 def _own_anonymous(moment: Moment) -> float | None:
     """The part of a VM's overhead that is its own anonymous memory; files are charged apart."""
     overhead, files = _vm_overhead(moment), moment.now("vm_deep.file_pages")
@@ -143,6 +149,8 @@ VM: Final[dict[str, Formula]] = {
     "merged": pages("vm_medium.ksm_merging_pages"),
     **_CLASSES,
     "common": level("vm_deep.common_bytes"),
+    "saved_common": _saved_common,
+    "saved_zero": _CLASSES["zero"],
     "ghost": _ghost,
     "overhead": _vm_overhead,
     "compressed": level("vm_medium.zswapped"),

@@ -139,6 +139,9 @@ def place(source: Source) -> str | None:
         how = {"kvm": "virtualized CPU (kvm)", "tcg": "emulated CPU (tcg)"}
         accelerator = str(box.get("accelerator"))
         said.append(f"in a box: Debian {box.get('release')}, {how.get(accelerator, accelerator)}")
+    if qemu := mapping(source.manifest.get("qemu")):
+        kinds = sorted(set(map(str, mapping(qemu.get("accelerator")).values())))
+        said.append(f"QEMU guests on {' and '.join(kinds)}")
     if scale is not None and scale != 1:
         said.append(f"all times × {scale:g}")
     return plain("; ".join(said)) or None

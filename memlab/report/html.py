@@ -156,6 +156,7 @@ class _Page:
             "The price, over time",
             "Small marks on the time axis are actions of the policy, in their mechanism's colour.",
             sections.work(self._verdict),
+            sections.sharing(self._source),
             tag("div", self.figure(maker.budget(), _WIDE, wide=True), class_="card"),
             tag("div", tag("div", *charts, class_="grid2"), class_="card"),
         )

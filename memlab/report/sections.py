@@ -11,7 +11,7 @@ from memlab.record.series import Event, Source
 from memlab.report import facts
 from memlab.report.markup import Child, Markup, join, tag
 from memlab.report.verdict import NO_BASELINE, Verdict
-from memlab.report.window import LEDGER_BOUND, Figure
+from memlab.report.window import LEDGER_BOUND, Figure, Window
 from memlab.report.words import ABSENT, change, count, figure, mib
 from memlab.units import MIB, PAGE, format_duration, format_size
 
@@ -118,6 +118,22 @@ def ledger(source: Source, verdict: Verdict) -> Markup:
     )
 
 
+def sharing(source: Source) -> Markup | None:
+    """What page sharing saved of each VM, by kind, and what its workload could share at most."""
+    window = Window.of(source)
+    rows: list[tuple[Child, ...]] = []
+    for vm in source.vms:
+        cells = [window.mean(Entity.VM, name, vm) for name in _SHARING]
+        if any(cells):
+            rows.append((vm, *(ABSENT if cell is None else f"{mib(cell)} MiB" for cell in cells)))
+    if not rows:
+        return None
+    heads = ("Page sharing, VM by VM", "its pages that are merged", "saved: in others' frames",
+             "saved: zero page", "of its workload could be")  # fmt: skip
+    return table(heads, rows, numbers=4)
+
+
+_SHARING: Final = ("shared", "saved_common", "saved_zero", "shareable")
 _RESIDUALS: Final = ("residual_guest", "residual_host", "frames_differ")
 
 
@@ -197,6 +213,7 @@ def run_facts(source: Source) -> Markup:
         ("seed", facts.text_of(manifest.get("seed"))),
         *((f"host: {k}", v) for k, v in _flat(manifest.get("host"))),
         *((f"box: {k}", v) for k, v in _flat(manifest.get("box"))),
+        *((f"QEMU: {k}", v) for k, v in _flat(manifest.get("qemu"))),
         ("times multiplied by", facts.text_of(manifest.get("time_scale"))),
         *((f"version: {k}", v) for k, v in _flat(manifest.get("versions"))),
         *((f"policy: {k}", v) for k, v in _flat(manifest.get("policy"))),

@@ -7,9 +7,23 @@ from typing import Final
 
 from memlab.errors import HostError
 from memlab.kernel import kvm
+from memlab.kernel.probe_host import why_no_kvm
 from memlab.vm.hardware import Accelerator
 
 AUTO: Final = "auto"
+
+
+@cache
+def _measured() -> kvm.KvmSpeed | None:
+    return kvm.measure()
+
+
+def why_not_kvm() -> str:
+    """Why guests are emulated here; empty if they need not be."""
+    found = _measured()
+    if found is None:
+        return "KVM can be tried on x86-64 only"
+    return "" if found.usable else why_no_kvm(found, kvm.DEVICE)[0]
 
 
 @cache
@@ -21,7 +35,7 @@ def accelerator(wanted: str = AUTO) -> Accelerator:
     """
     if wanted == Accelerator.TCG:
         return Accelerator.TCG
-    found = kvm.measure()
+    found = _measured()
     if found is not None and found.usable:
         return Accelerator.KVM
     if wanted == Accelerator.KVM:

@@ -146,6 +146,10 @@ class Vm(Protocol):
     def events(self) -> list[dict[str, Any]]:
         """What guest and back end have said unasked since the last call. Never blocks."""
 
+    @property
+    def heard(self) -> float | None:
+        """When its guest reported last, CLOCK_MONOTONIC; None if it does not report by lines."""
+
     def last_words(self) -> str:
         """What the VM has written last, for people."""
 

@@ -118,6 +118,11 @@ class CommandVm:
         """A program has no balloon: VmError."""
         raise VmError(self.config.name, "a program has no balloon driver")
 
+    @property
+    def heard(self) -> float | None:
+        """A program reports nothing."""
+        return None
+
     def events(self) -> list[dict[str, Any]]:
         """A program says nothing."""
         return []

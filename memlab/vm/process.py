@@ -151,6 +151,11 @@ class ProcessVm:
         """Ask the guest's driver to hold `target` bytes; VmError if it refuses or is silent."""
         self.link.call("balloon", timeout=DRIVER_SECONDS, target=target)
 
+    @property
+    def heard(self) -> float | None:
+        """A process VM's guest shows its counters on its board, and reports nothing."""
+        return None
+
     def events(self) -> list[dict[str, Any]]:
         """What the agent has said unasked."""
         return self.link.events()

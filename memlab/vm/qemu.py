@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -81,6 +82,7 @@ class QemuVm:
         self._board: BoardMirror | None = None
         self._asked: list[int] = []
         self._ram_start: int | None = None
+        self.heard: float | None = None
         self._balloon = Balloon(config.memory, self._backed)
         self.release = ""
         """The guest's kernel, when it is ready."""
@@ -164,6 +166,7 @@ class QemuVm:
         self._asked = []
         self.release = str(answers[0].get("release", ""))
         self.find_memory()
+        self.heard = time.monotonic()
 
     def wait_for_agent(self, *, timeout: float) -> None:
         """Return when the agent answers, of a guest that has only been launched."""
@@ -270,6 +273,7 @@ class QemuVm:
         return said
 
     def _show(self, report: dict[str, Any]) -> None:
+        self.heard = time.monotonic()
         if self._board is None:
             return
         fields = report["fields"] | {
