@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from memlab.units import MIB
@@ -34,7 +33,7 @@ class Accelerator(StrEnum):
 class Hardware:
     """What a guest is given. Two guests of equal hardware can start from one saved state.
 
-    `guest_swap` and `cache_file` are sizes of disks, bytes; `image` is a disk of the user's own.
+    `guest_swap` and `cache_file` are sizes of disks, bytes.
     """
 
     memory: int
@@ -43,15 +42,14 @@ class Hardware:
     reporting: bool = False
     guest_swap: int = 0
     cache_file: int = 0
-    network: bool = False
-    image: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
     """Descriptors that QEMU inherits: two connected sockets, and files for what there is.
 
-    `kernel` and `initramfs` are not needed to start from `state`.
+    `kernel` and `initramfs` are not needed to start from `state`. A disk has two, one to read and
+    one to read and write: QEMU looks for the one whose mode it wants.
     """
 
     agent: int
@@ -59,20 +57,15 @@ class Lines:
     kernel: int | None = None
     initramfs: int | None = None
     state: int | None = None
-    guest_swap: int | None = None
-    cache_file: int | None = None
-    image: int | None = None
-    network: int | None = None
-    mac: str = ""
+    guest_swap: tuple[int, ...] = ()
+    cache_file: tuple[int, ...] = ()
 
     @property
     def all(self) -> tuple[int, ...]:
         """All that there are."""
-        found = (
-            self.agent, self.monitor, self.kernel, self.initramfs, self.state,
-            self.guest_swap, self.cache_file, self.image, self.network,
-        )  # fmt: skip
-        return tuple(fd for fd in found if fd is not None)
+        found = (self.agent, self.monitor, self.kernel, self.initramfs, self.state)
+        disks = (*self.guest_swap, *self.cache_file)
+        return (*(fd for fd in found if fd is not None), *disks)
 
 
 def arguments(hardware: Hardware, lines: Lines) -> list[str]:
@@ -91,7 +84,6 @@ def arguments(hardware: Hardware, lines: Lines) -> list[str]:
         *("-device", f"virtserialport,chardev=agent,name={PORT}"),
         *("-device", _balloon(hardware)),
         *_disks(lines),
-        *_network(lines),
         *_begin(lines),
     ]
 
@@ -109,28 +101,20 @@ def _balloon(hardware: Hardware) -> str:
 
 
 def _disks(lines: Lines) -> Iterator[str]:
-    """Disks by descriptor sets; the user's own is never written: what changes is forgotten."""
-    disks = (
-        ("image", lines.image, "snapshot=on"),
-        ("swap", lines.guest_swap, "format=raw,cache=none"),
-        ("cache", lines.cache_file, "format=raw,cache=none,readonly=on"),
-    )
-    for number, (name, fd, how) in enumerate(disks, start=1):
-        if fd is None:
+    """Disks by sets of descriptors; past the host's page cache, or a page would stand there too."""
+    for number, (name, fds) in enumerate(
+        (("swap", lines.guest_swap), ("cache", lines.cache_file)), start=1
+    ):
+        if not fds:
             continue
-        yield from ("-add-fd", f"set={number},fd={fd}")
-        yield from ("-drive", f"if=none,id={name},file=/dev/fdset/{number},{how}")
+        for fd in fds:
+            yield from ("-add-fd", f"set={number},fd={fd}")
+        yield from ("-drive", f"if=none,id={name},file=/dev/fdset/{number},format=raw,cache=none")
         yield from ("-device", f"virtio-blk-pci,drive={name},serial=memlab-{name}")
 
 
-def _network(lines: Lines) -> Iterator[str]:
-    if lines.network is not None:
-        yield from ("-netdev", f"tap,id=net,fd={lines.network}")
-        yield from ("-device", f"virtio-net-pci,netdev=net,mac={lines.mac},romfile=")
-
-
 def _begin(lines: Lines) -> Iterator[str]:
-    """From a saved state, from a kernel, or from the user's own disk."""
+    """From a saved state, or from a kernel."""
     if lines.state is not None:
         yield from ("-incoming", f"fd:{lines.state}")
     elif lines.kernel is not None:

@@ -107,7 +107,8 @@ class QemuVm:
             agent, monitor = self._connect(given)
             lines = Lines(
                 agent, monitor, state=self._state,
-                guest_swap=self._disks.guest_swap, cache_file=self._disks.cache_file,
+                guest_swap=_both_ways(self._disks.guest_swap, given),
+                cache_file=_both_ways(self._disks.cache_file, given),
             )  # fmt: skip
             if self._state is None:
                 kernel, initramfs = (
@@ -341,6 +342,15 @@ class QemuVm:
 _UNTOLD: Final = frozenset(
     {"RTC_CHANGE", "SHUTDOWN", "RESUME", "STOP", "MIGRATION", "MIGRATION_PASS"}
 )
+
+
+def _both_ways(disk: int | None, given: ExitStack) -> tuple[int, ...]:
+    """A disk's descriptor, and another one of the same file that can only read."""
+    if disk is None:
+        return ()
+    reads = os.open(f"/proc/self/fd/{disk}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    given.callback(os.close, reads)
+    return (disk, reads)
 
 
 def _open(path: os.PathLike[str], given: ExitStack) -> int:

@@ -60,8 +60,8 @@ def _key(hardware: Hardware, image: GuestImage) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _some(size: int) -> int | None:
-    return 0 if size else None
+def _some(size: int) -> tuple[int, ...]:
+    return (0,) if size else ()
 
 
 def _processor() -> str:

@@ -53,15 +53,15 @@ class TestArguments:
 
     def test_what_a_lab_asks_for(self) -> None:
         hardware = replace(HARDWARE, mergeable=False, reporting=True, accelerator=Accelerator.KVM)
-        words = arguments(hardware, replace(LINES, guest_swap=7, cache_file=8))
+        words = arguments(hardware, replace(LINES, guest_swap=(7, 9), cache_file=(8,)))
         assert after(words, "-machine") == ["q35,mem-merge=off"]
         assert after(words, "-cpu") == ["host"]
         assert "free-page-reporting=on" in " ".join(words)
-        assert after(words, "-add-fd") == ["set=2,fd=7", "set=3,fd=8"]
-        assert "readonly=on" in after(words, "-drive")[1]
+        assert after(words, "-add-fd") == ["set=1,fd=7", "set=1,fd=9", "set=2,fd=8"]
+        assert "snapshot" not in " ".join(after(words, "-drive"))
 
     def test_every_descriptor_is_handed_over(self) -> None:
-        assert set(replace(LINES, guest_swap=7, network=8).all) == {3, 4, 5, 6, 7, 8}
+        assert set(replace(LINES, guest_swap=(7, 8)).all) == {3, 4, 5, 6, 7, 8}
 
 
 class TestBalloon:

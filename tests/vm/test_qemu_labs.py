@@ -1,0 +1,142 @@
+"""Labs with QEMU guests, from outside: the bundled one, and what breaks while one runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memlab.lab.load import load, loads, resolve
+from memlab.lab.outcome import RunOutcome, Said
+from memlab.lab.prepare import prepare
+from memlab.lab.session import Nobody, Session
+from memlab.record.columns import Entity
+from memlab.record.derive import Derived
+from memlab.report.html import page
+from memlab.units import MIB
+from tests.faults.trial import Trial
+
+pytestmark = pytest.mark.vm
+QUICK = Path(__file__).with_name("quick.yaml")
+
+
+@pytest.fixture
+def trial() -> Iterator[Trial]:
+    """The host before, and after the test the same host."""
+    with tempfile.TemporaryDirectory(prefix="vm-", dir="/var/tmp") as folder:
+        trial = Trial(Path(folder))
+        yield trial
+        trial.given_back()
+
+
+def run(text: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> RunOutcome:
+    monkeypatch.setenv("MEMLAB_DIR", str(folder))
+    outcome = Session(prepare(loads(text)), Nobody()).run()
+    outcome.restored.check()
+    return outcome
+
+
+def test_the_bundled_lab_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEMLAB_DIR", str(tmp_path))
+    outcome = Session(prepare(load(resolve("qemu"))), Nobody()).run()
+    assert outcome.said is Said.PASSED, outcome.reasons
+    assert outcome.restored.ok and not outcome.restored.left
+    with Derived.open(outcome.recording) as source:
+        facts = source.manifest["qemu"]
+        assert set(facts["accelerator"]) == {"web", "batch"}
+        residual = source.series(Entity.LAB, "residual").between(*source.window).known
+        used = source.series(Entity.LAB, "used").known
+        assert residual and max(map(abs, residual)) <= 0.04 * max(used)
+        text = page(source)
+    assert "QEMU: accelerator" in text and "Page sharing, VM by VM" in text
+
+
+def test_without_qemu_the_lab_is_refused_in_one_sentence(trial: Trial) -> None:
+    (trial.folder / "bin").mkdir()
+    with trial.up("--dry-run", lab=QUICK, env={"PATH": str(trial.folder / "bin")}) as lab:
+        assert lab.main.wait(20) == 3
+        said = lab.said
+    assert "need qemu-system-x86_64, which is not installed" in said
+    assert "apt-get install qemu-system-x86" in said
+
+
+def test_a_killed_qemu_is_an_event_and_the_others_run_on(trial: Trial) -> None:
+    with trial.up(lab=QUICK, duration="8s") as lab:
+        lab.until(lambda: len(lab.events("vm-started")) == 3, "all run", within=60)
+        os.kill(lab.vm("guest-1"), signal.SIGKILL)
+        lab.until(lambda: lab.events("vm-ended"), "its end is an event", within=2)
+        before = lab.committed()
+        lab.until(lambda: lab.committed().sample > before.sample + 20, "sampling goes on")
+        lab.end(within=60)
+        assert lab.events("vm-ended") == ["guest-1"]
+        assert lab.recording is not None
+        with Derived.open(lab.recording) as source:
+            ends = {
+                vm: source.series(Entity.VM, "resident", vm).times[-1] for vm in source.vms
+            }  # the report shows the gap
+            checked = {event.vm for event in source.events() if event.kind == "verify"}
+            assert "guest-1" in page(source)
+        assert ends["guest-1"] < ends["guest-2"] - 1
+        assert checked == {"guest-2", "beside"}
+
+
+def test_a_guest_that_hangs_is_noticed_and_its_return_too(trial: Trial) -> None:
+    with trial.up(lab=QUICK, duration="14s") as lab:
+        lab.until(lambda: len(lab.events("vm-started")) == 3, "all run", within=60)
+        os.kill(lab.vm("guest-2"), signal.SIGSTOP)
+        lab.until(lambda: lab.events("guest-silent"), "its silence is an event", within=8)
+        os.kill(lab.vm("guest-2"), signal.SIGCONT)
+        lab.until(lambda: lab.events("guest-answers"), "it is heard again", within=5)
+        lab.end(within=60)
+        assert lab.events("guest-silent") == ["guest-2"]
+
+
+def test_kill_9_of_memlab_leaves_nothing(trial: Trial) -> None:
+    with trial.up(lab=QUICK, duration="30s") as lab:
+        lab.until(lambda: len(lab.events("vm-started")) == 3, "all run", within=60)
+        guests = [lab.vm("guest-1"), lab.vm("guest-2")]
+        lab.main.kill()
+        lab.main.wait()
+        assert trial.given_back() < 10
+        assert not any(Path(f"/proc/{pid}/stat").exists() for pid in guests)
+
+
+SHARING = """
+name: sharing
+seed: 9
+host: {memory: 1200MiB, swap: {size: 64MiB}}
+mechanisms: {tps: {pages_to_scan: 20000, sleep: 10ms}, compression: off}
+policy: static
+vms:
+  a:
+    count: 4
+    backend: qemu
+    memory: 128MiB
+    workload: {name: idle, size: 8MiB}
+timeline:
+  - at: 9s
+    set: {vms.a.workload: {name: idle, size: 40MiB, content: {common: 75%}}}
+sample: {fast: 250ms, medium: 500ms, deep: 500ms}
+duration: 22s
+window: {from: 17s, until: 22s}
+"""
+
+
+def test_the_saving_of_four_equal_guests_is_what_can_be_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outcome = run(SHARING, monkeypatch, tmp_path)
+    assert outcome.said is Said.PASSED
+    with Derived.open(outcome.recording) as source:
+        saved = source.series(Entity.LAB, "saved_sharing")
+        before = max(saved.between(6, 9).known)
+        after = max(saved.between(17, 22).known)
+        by_vm = [max(source.series(Entity.VM, "saved_common", vm).known) for vm in source.vms]
+    assert before > 4 * 25 * MIB  # the guests' own pages
+    assert all(value > 25 * MIB for value in by_vm)
+    computed = 3 * 0.75 * 40 * MIB  # each common page stands once for four
+    assert after - before == pytest.approx(computed, rel=0.03)
