@@ -8,8 +8,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from memlab.errors import MemlabError
+
+UNFINISHED: Final = ".making-"
+"""Folders in which something is made begin with it."""
 
 
 def cache_folder(name: str, variable: str) -> Path:
@@ -39,6 +43,12 @@ def locked(folder: Path, *, alone: bool, variable: str) -> Iterator[Path]:
         yield folder
     finally:
         os.close(lock)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Remove what somebody who was killed has left half made; for whoever holds the lock alone."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        discard(path)
 
 
 def discard(path: Path) -> None:

@@ -23,7 +23,13 @@ from typing import Any, Final
 from memlab.errors import HostError
 from memlab.guest import bzimage, cpio, kernels, modules
 from memlab.guest.build import agent_path
-from memlab.guest.cachedir import cache_folder, discard, locked
+from memlab.guest.cachedir import (
+    UNFINISHED,
+    cache_folder,
+    discard,
+    discard_unfinished,
+    locked,
+)
 from memlab.guest.kernels import Say, Source
 
 VARIABLE: Final = "MEMLAB_IMAGE_DIR"
@@ -60,9 +66,10 @@ def micro_guest(
     `fresh` makes it anew and passes over what is kept. HostError if no kernel can be had.
     """
     with locked(images_folder(), alone=True, variable=VARIABLE) as folder:
+        discard_unfinished(folder)
         kept = None if fresh else _kept(folder, kernel)
         if kept is None:
-            with _source(kernel) if kernel or _host() else kernels.fetched(say) as source:
+            with _source(kernel, say) as source:
                 kept = _keep(folder, source, say)
         return _with_agent(kept)
 
@@ -75,18 +82,14 @@ def every() -> list[GuestImage]:
 
 
 @contextmanager
-def _source(kernel: Path | None) -> Iterator[Source]:
-    yield kernels.named(kernel) if kernel else _host_or_fail()
-
-
-def _host() -> Source | None:
-    return kernels.of_host()
-
-
-def _host_or_fail() -> Source:
-    found = _host()
-    assert found is not None  # looked for a moment ago
-    return found
+def _source(kernel: Path | None, say: Say) -> Iterator[Source]:
+    """The kernel that is named, or the host's own, or else the distribution's."""
+    found = kernels.named(kernel) if kernel else kernels.of_host()
+    if found is not None:
+        yield found
+        return
+    with kernels.fetched(say) as found:
+        yield found
 
 
 def _kept(folder: Path, kernel: Path | None) -> Path | None:
@@ -111,7 +114,7 @@ def _keep(folder: Path, source: Source, say: Say) -> Path:
     if plain is None:
         tool = bzimage.tool_for(raw) or "a tool that is not known"
         say(f"this kernel is packed for {tool}, which is not here: guests unpack it themselves")
-    with tempfile.TemporaryDirectory(prefix=".kernel-", dir=folder) as made:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as made:
         work = Path(made) / "new"
         (work / "modules").mkdir(parents=True)
         (work / "kernel").write_bytes(raw if plain is None else plain)

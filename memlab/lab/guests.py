@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ class Guests:
         for spec in lab.vms:
             if spec.backend is Backend.QEMU:
                 starts[spec.name] = _start(spec, lab, identity, say)
-        return cls(starts, for_kvm(identity, starts.values()), lab.sample.fast)
+        return cls(starts, _for_kvm(identity, starts.values()), lab.sample.fast)
 
     def make(
         self,
@@ -104,7 +104,7 @@ def _start(spec: VmSpec, lab: Lab, identity: Identity | None, say: Say) -> Start
     return Start(hardware, image, state)
 
 
-def for_kvm(identity: Identity | None, starts: Any) -> Identity | None:
+def _for_kvm(identity: Identity | None, starts: Iterable[Start]) -> Identity | None:
     """The guests' user, in the group that may open /dev/kvm if one of them uses it."""
     uses = any(start.hardware.accelerator is Accelerator.KVM for start in starts)
     if identity is None or not uses:

@@ -64,8 +64,13 @@ class QemuVm:
         identity: Identity | None = None,
         on_spawn: Callable[[int], None] | None = None,
         report_seconds: float = 0.25,
+        with_parent: bool = False,
     ) -> None:
-        """`state` is a descriptor of a saved state of the same hardware, to start from."""
+        """`state` is a descriptor of a saved state of the same hardware, to start from.
+
+        `with_parent`: the kernel ends QEMU when this process dies, for want of a journal.
+        """
+        self._with_parent = with_parent
         self.config = config
         self.hardware = hardware
         self._places = places
@@ -140,6 +145,8 @@ class QemuVm:
         words = [str(agent_path()), "--exec", "--wait", str(waits)]
         if not self.config.huge:
             words.append("--small-pages")
+        if self._with_parent:
+            words.append("--with-parent")
         if self._identity is not None:
             words += self._identity.options()
         child = Child(

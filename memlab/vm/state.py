@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from memlab.guest.cachedir import cache_folder, locked
+from memlab.guest.cachedir import UNFINISHED, cache_folder, discard_unfinished, locked
 from memlab.guest.image import GuestImage
 from memlab.kernel import qemu
 from memlab.vm.base import Backend, VmConfig
@@ -40,6 +40,7 @@ def saved_state(
 ) -> Path:
     """The state of a guest of this hardware whose agent is ready; it is booted now if need be."""
     with locked(cache_folder("state", VARIABLE), alone=True, variable=VARIABLE) as folder:
+        discard_unfinished(folder)
         path = folder / f"{_key(hardware, image)}.state"
         if not _is_whole(path):
             say(f"booting a guest of {hardware.memory >> 20} MiB once, to start others from there")
@@ -77,7 +78,7 @@ def _make(path: Path, hardware: Hardware, image: GuestImage, identity: Identity 
         "template", 0, hardware.memory, backend=Backend.QEMU, mergeable=hardware.mergeable
     )
     with (
-        tempfile.TemporaryDirectory(prefix=".state-", dir=path.parent) as made,
+        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as made,
         ExitStack() as stack,
     ):
         disks = Disks(
@@ -85,7 +86,13 @@ def _make(path: Path, hardware: Hardware, image: GuestImage, identity: Identity 
             _disk(Path(made), hardware.cache_file, stack),
         )
         guest = QemuVm(
-            config, Places(Path("/")), hardware, image=image, disks=disks, identity=identity
+            config,
+            Places(Path("/")),
+            hardware,
+            image=image,
+            disks=disks,
+            identity=identity,
+            with_parent=True,
         )
         stack.callback(guest.stop, timeout=0)
         guest.launch()

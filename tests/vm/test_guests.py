@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memlab.errors import VmError
+from memlab.guest.cachedir import discard_unfinished
 from memlab.guest.image import GuestImage
 from memlab.kernel.pagemap import PageClasses, PageWalker
 from memlab.record.board import Board, Selection
@@ -18,6 +21,8 @@ from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, VmConfig, WorkloadConfig
 from memlab.vm.process import workload_fields
 from memlab.vm.qemu import QemuVm
+from memlab.vm.state import VARIABLE
+from tests.faults.trial import children, words
 from tests.vm.conftest import Start, broken
 
 pytestmark = pytest.mark.vm
@@ -189,3 +194,23 @@ def test_a_killed_qemu_is_told_and_its_stop_is_harmless(start: Start) -> None:
     with pytest.raises(VmError):
         vm.balloon(MIB)
     vm.stop(timeout=1)
+
+
+def test_a_memlab_that_is_killed_while_it_makes_a_state_leaves_no_guest(tmp_path: Path) -> None:
+    script = (
+        "from memlab.guest.image import micro_guest; from memlab.vm.state import saved_state; "
+        "from memlab.vm.hardware import Accelerator, Hardware; "
+        "from memlab.vm.child import nobody_else; "
+        "saved_state(Hardware(96 << 20, Accelerator.TCG), micro_guest(), identity=nobody_else())"
+    )
+    maker = subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, VARIABLE: str(tmp_path)}
+    )
+    until(lambda: any("qemu" in words(pid) for pid in children(maker.pid)), "QEMU boots")
+    (guest,) = (pid for pid in children(maker.pid) if "qemu" in words(pid))
+    maker.kill()
+    maker.wait()
+    until(lambda: "qemu" not in words(guest), "it is gone", within=5)
+    assert not list(tmp_path.glob("*.state"))
+    discard_unfinished(tmp_path)  # as the next one does who holds the lock
+    assert {path.name for path in tmp_path.iterdir()} == {"lock"}

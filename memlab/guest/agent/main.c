@@ -2,7 +2,8 @@
  *
  *   memlab-agent --control FD [--board FD] [--guest-swap FD] [--cache-file FD] [--uid N --gid N]
  *   memlab-agent --port
- *   memlab-agent --exec [--wait FD] [--merge] [--small-pages] [--uid N --gid N] -- PROGRAM …
+ *   memlab-agent --exec [--wait FD] [--merge] [--small-pages] [--with-parent]
+ *                [--uid N --gid N] -- PROGRAM …
  *   memlab-agent --layout
  *
  * The first form is a process VM: the miniature guest. The second is a program of a real guest, on
@@ -30,9 +31,9 @@
 
 static struct options {
 	long control, board, swap, cache, uid, gid, wait;
-	bool exec, merge, small, port;
+	bool exec, merge, small, port, with_parent;
 	char **program;
-} options = {-1, -1, -1, -1, -1, -1, -1, false, false, false, false, NULL};
+} options = {-1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
 
 const struct guest_os *os = &miniature;
 
@@ -94,6 +95,8 @@ static void read_options(char **argv)
 			options.merge = true;
 		} else if (!strcmp(*argv, "--small-pages")) {
 			options.small = true;
+		} else if (!strcmp(*argv, "--with-parent")) {
+			options.with_parent = true;
 		} else if (!strcmp(*argv, "--port")) {
 			options.port = true;
 		} else if (value && argv[1]) {
@@ -126,7 +129,9 @@ static void become_program(void)
 		exit(125); /* the host has given up before the start */
 	if (options.wait >= 0)
 		close((int)options.wait);
-	drop_rights();
+	drop_rights(); /* a change of user forgets the parent's death */
+	if (options.with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+		die("cannot end with its parent: %s", strerror(errno));
 	if (options.merge && prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
 		die("the kernel does not merge a whole process (needs 6.4): %s", strerror(errno));
 	if (options.small && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
