@@ -31,6 +31,7 @@ from memlab.lab.place import RECORDING
 from memlab.lab.session import Watcher
 from memlab.record.derive import Derived
 from memlab.units import MIB, format_size
+from memlab.vm.accel import accelerator
 
 OWN_MEMORY: Final = 256 * MIB
 """What the box's kernel, agent and page cache take besides the lab and the floor that memlab
@@ -91,7 +92,7 @@ def run_lab(
     printed by the command inside, and are in its status.
     """
     folder = shareable(_folder(loaded))
-    hardware = Hardware(machine.accelerator(wish.accelerator), memory_for(loaded))
+    hardware = Hardware(accelerator(wish.accelerator), memory_for(loaded))
     _admit(hardware)
     scale = wish.time_scale or (1.0 if hardware.accelerator == "kvm" else SLOW)
     box = up_to_date(recipe.Release(wish.release), say=say)

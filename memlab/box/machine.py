@@ -25,9 +25,9 @@ from memlab.box.qemu import TAG, Hardware, arguments
 from memlab.box.qmp import Monitor
 from memlab.box.tools import require
 from memlab.box.wire import CHUNK, Decoder, Message, encode
-from memlab.errors import HostError, VmError
+from memlab.errors import VmError
 from memlab.guest.cachedir import discard
-from memlab.kernel import kvm
+from memlab.kernel import qemu
 from memlab.lab import manifest
 
 BOOT_SECONDS: Final = 90.0
@@ -38,23 +38,6 @@ _SCRATCH: Final = "/dev/vdd"
 _PR_SET_PDEATHSIG: Final = 1
 
 Say = Callable[[str], None]
-
-
-def accelerator(wanted: str = "auto") -> str:
-    """`kvm` where a virtual CPU really runs at the speed of hardware, else `tcg`.
-
-    HostError if KVM is asked for and does not run here.
-    """
-    if wanted == "tcg":
-        return "tcg"
-    found = kvm.measure()
-    if found is not None and found.usable:
-        return "kvm"
-    if wanted == "kvm":
-        raise HostError(
-            "KVM does not run here", hint="memlab doctor says why; --accel tcg emulates the CPU"
-        )
-    return "tcg"
 
 
 @dataclass
@@ -145,7 +128,7 @@ def start(
 def saved_state(box: Box, hardware: Hardware, *, say: Say) -> Path:
     """The file of a machine that has booted; it is booted now if there is none."""
     words = arguments(box, hardware, agent=0, console=0)
-    name = layers.key(*words, _version())
+    name = layers.key(*words, qemu.version())
     path = box.states / f"{name}.state"
     if path.is_file():
         os.utime(path)
@@ -177,12 +160,6 @@ def _warm(machine: Machine) -> None:
     words = ["/usr/local/bin/memlab", "--help"]
     machine.send("run", id=0, argv=words, cwd="/", env=environment)
     machine.wait_for("exit", BOOT_SECONDS)
-
-
-def _version() -> str:
-    return subprocess.run(
-        [recipe.QEMU.command, "--version"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[0]
 
 
 def _spawn(

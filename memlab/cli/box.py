@@ -116,8 +116,8 @@ def rm(release: str) -> None:
 
 
 def _hardware(memory: str, accel: str, cgroup: str) -> Hardware:
-    from memlab.box.machine import accelerator
     from memlab.box.qemu import Hardware
+    from memlab.vm.accel import accelerator
 
     try:
         size = parse_size(memory)

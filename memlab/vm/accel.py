@@ -40,6 +40,6 @@ def accelerator(wanted: str = AUTO) -> Accelerator:
         return Accelerator.KVM
     if wanted == Accelerator.KVM:
         raise HostError(
-            "KVM does not run here", hint="memlab doctor says why; accel: tcg emulates the CPU"
+            "KVM does not run here", hint="memlab doctor says why; tcg emulates the CPU"
         )
     return Accelerator.TCG

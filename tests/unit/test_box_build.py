@@ -9,11 +9,11 @@ import pytest
 
 from memlab.box import cache, layers, recipe, root, tools
 from memlab.box.cache import Box
-from memlab.box.machine import accelerator
 from memlab.box.qemu import Hardware, arguments
 from memlab.errors import HostError
 from memlab.guest import bzimage
 from memlab.units import GIB
+from memlab.vm.accel import accelerator
 
 
 def a_box(folder: Path, **changed: str) -> Box:

@@ -22,6 +22,7 @@ from tests.faults.trial import Trial
 
 pytestmark = pytest.mark.vm
 QUICK = Path(__file__).with_name("quick.yaml")
+PRESSURE = Path(__file__).with_name("pressure.yaml")
 
 
 @pytest.fixture
@@ -153,3 +154,21 @@ def test_the_saving_of_four_equal_guests_is_what_can_be_computed(
         assert all(value > 25 * MIB for value in by_vm)
     computed = 3 * 0.75 * 40 * MIB  # each common page stands once for four
     assert saved["75%"] - saved["0%"] == pytest.approx(computed, rel=0.03)
+
+
+def test_pages_that_leave_and_come_back_are_in_the_guest_s_latency(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outcome = run(PRESSURE.read_text(), monkeypatch, tmp_path)
+    assert outcome.said is Said.PASSED, outcome.reasons  # no page lost: verify is part of it
+    with Derived.open(outcome.recording) as source:
+        before, under = (
+            source.percentile("guest", 0.99, start, end) for start, end in ((4, 8), (12, 22))
+        )
+        compressed = max(source.series(Entity.LAB, "compressed").known)
+        swapped = max(source.series(Entity.LAB, "swapped").known)
+        out = source.series(Entity.VM, "out", "guest")
+    assert before is not None and under is not None
+    assert under > 2 * before
+    assert compressed > 16 * MIB and swapped > 8 * MIB
+    assert max(out.between(12, 22).known) > 32 * MIB
