@@ -249,6 +249,8 @@ def _timeline(it: Checked) -> Iterator[Fault]:
             yield from _condition(it, (*path, "when"), step.when, instant=True)
         if step.exec is not None and not it.lab.members(step.exec.vm):
             yield from _no_vm(it, (*path, "exec", "vm"), step.exec.vm)
+        if step.migrate is not None and not it.lab.members(step.migrate):
+            yield from _no_vm(it, (*path, "migrate"), step.migrate)
         for name, value in step.set.items():
             try:
                 parse_setting(name, value, it.lab)

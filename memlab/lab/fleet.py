@@ -23,8 +23,8 @@ from memlab.vm.base import Backend, Vm, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.command import CommandVm
 from memlab.vm.disk import open_guest_disk
+from memlab.vm.launch import Disks
 from memlab.vm.process import ProcessVm
-from memlab.vm.qemu import Disks
 
 READY_SECONDS: Final = 60.0
 PER_GUEST_SECONDS: Final = 5.0

@@ -43,9 +43,11 @@ class Governor:
         recording: Recording,
         note: Callable[[str], None],
         verify: Verify,
+        moved: Callable[[str], None],
         folder: Path = HERE,
     ) -> None:
-        """`folder` is the lab file's: a policy of the user's own is found from there."""
+        """`folder` is the lab file's: a policy of the user's own is found from there. `moved` is
+        told of a VM that has become another process."""
         self.lab = lab
         self.hands = hands
         scales = Scales(lab.policy.time_scale, lab.policy.size_scale)
@@ -58,6 +60,7 @@ class Governor:
         self._recording = recording
         self._note = note
         self._verify = verify
+        self._moved = moved
         self._has_when = any(step.when for step in lab.timeline)
         self._next_tick = lab.policy.period
         self.state = ""
@@ -120,11 +123,19 @@ class Governor:
                 self.set_now(now, step.set, by=f"timeline, {due.why}")
             if step.exec:
                 self.run_in(now, step.exec.vm, step.exec.command)
+            if step.migrate:
+                self._migrate(now, step.migrate)
             if step.verify:
                 self._verify()
         except MemlabError as error:
             self._recording.event(now, "refused", "", {"why": error.message})
             self._note(error.message)
+
+    def _migrate(self, now: float, vm: str) -> None:
+        took = self.hands.migrate(vm)
+        self._moved(vm)
+        self._recording.event(now, "migrated", vm, took)
+        self._note(f"{vm} was migrated in {took['seconds']:.2f} s")
 
     def _decide(self, now: float) -> None:
         view = view_at(now, self._source.latest, self.hands.frame(), self.hands.claims.values())

@@ -17,7 +17,8 @@ from memlab.vm.accel import accelerator, why_not_kvm
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.hardware import Accelerator, Hardware
-from memlab.vm.qemu import Disks, QemuVm
+from memlab.vm.launch import Disks
+from memlab.vm.qemu import QemuVm
 from memlab.vm.state import saved_state
 
 Say = Callable[[str], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from memlab.control.actuate import Actuator, Done
@@ -26,6 +26,7 @@ EXEC_SECONDS: Final = 20.0
 """A program run in a VM has so long: the lab's loop waits for it."""
 
 GUEST_SECONDS: Final = 5.0
+MIGRATE_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -184,6 +185,10 @@ class Hands:
         got = self._stage.set_budget(value)
         self.budget = value
         return f"budget {format_size(value)}: {got}"
+
+    def migrate(self, name: str) -> dict[str, Any]:
+        """Move a VM to a second process on this host; what that took."""
+        return asdict(self._machine(name).migrate(timeout=MIGRATE_SECONDS))
 
     def run_in(self, name: str, words: Sequence[str]) -> Mapping[str, Any]:
         """Run a command inside a VM: the guest's own, or a program in a `command:` VM's cgroup."""

@@ -161,21 +161,26 @@ class Session:
             )  # fmt: skip
             stack.callback(fleet.stop)
             derived = stack.enter_context(Derived(Recording.open(self.path, check=False)))
+
+            def sample(name: str) -> None:
+                machine = fleet.machines[name]
+                observer.add(
+                    machine.target, owner=machine.config.owner, backend=machine.config.backend,
+                    board_fd=machine.board_fd,
+                )  # fmt: skip
+
             hands = Hands(self.lab, stage, fleet, keeper, roots=self._roots)
             governor = Governor(
                 self.lab, hands, source=derived, recording=recording, note=self._note,
                 verify=lambda: self._check_pages(fleet, recording),
-                folder=self.prepared.loaded.folder,
+                moved=sample, folder=self.prepared.loaded.folder,
             )  # fmt: skip
             socket = owner.run.path / CONTROL
             owner.journal.file(socket)
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
 
             def started(machine: Vm, number: int) -> None:
-                observer.add(
-                    machine.target, owner=number, backend=machine.config.backend,
-                    board_fd=machine.board_fd,
-                )  # fmt: skip
+                sample(machine.config.name)
                 recording.event(self.clock(), "vm-started", machine.config.name, {})
                 self._note(f"{machine.config.name} runs")
 

@@ -244,6 +244,9 @@ class Step(Spec):
         default_factory=dict, description="Paths that can be set, and their new values."
     )
     exec: Exec | None = Field(default=None, description="A program to run in a VM.")
+    migrate: Name | None = Field(
+        default=None, description="A QEMU VM to move to a second QEMU on this host."
+    )
     mark: Text | None = Field(default=None, description="A label on every chart.")
     verify: Switch = Field(
         default=False, description="Check the content of every application page."
@@ -254,8 +257,9 @@ class Step(Spec):
         if (self.at is None) == (self.when is None):
             both = "both at and when" if self.at is not None else "neither at nor when"
             raise refuse("either", f"this step has {both}", "give it one of the two")
-        if not (self.set or self.exec or self.mark or self.verify):
-            raise refuse("either", "this step does nothing", "give it set, exec, mark or verify")
+        if not (self.set or self.exec or self.migrate or self.mark or self.verify):
+            fix = "give it set, exec, migrate, mark or verify"
+            raise refuse("either", "this step does nothing", fix)
         return self
 
 

@@ -95,6 +95,15 @@ class Target:
     mergeable: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a migration took: seconds in all, seconds in which the guest stood still, bytes sent."""
+
+    seconds: float
+    downtime: float
+    sent: int
+
+
 class GuestLink(Protocol):
     """The line to the agent in a VM."""
 
@@ -141,6 +150,12 @@ class Vm(Protocol):
         """Ask the guest's driver to hold `target` bytes; VmError if there is none.
 
         What it achieves comes as an event.
+        """
+
+    def migrate(self, *, timeout: float) -> Moved:
+        """Move the running guest to a second process on this host; VmError if it cannot be.
+
+        `target`, `link` and `board_fd` are others afterwards.
         """
 
     def events(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from memlab.errors import VmError
 from memlab.guest.build import agent_path
-from memlab.vm.base import Target, VmConfig
+from memlab.vm.base import Moved, Target, VmConfig
 from memlab.vm.child import Child, Identity, Places
 
 
@@ -117,6 +117,10 @@ class CommandVm:
     def balloon(self, target: int) -> None:
         """A program has no balloon: VmError."""
         raise VmError(self.config.name, "a program has no balloon driver")
+
+    def migrate(self, *, timeout: float) -> Moved:
+        """Only a virtual machine can be moved: VmError."""
+        raise VmError(self.config.name, "a program cannot be migrated", hint="backend: qemu can be")
 
     @property
     def heard(self) -> float | None:

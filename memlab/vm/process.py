@@ -17,7 +17,7 @@ from typing import Any, Final
 from memlab.errors import GuestError, VmError
 from memlab.guest.build import agent_path
 from memlab.units import PAGE
-from memlab.vm.base import Target, VmConfig
+from memlab.vm.base import Moved, Target, VmConfig
 from memlab.vm.child import Child, Identity, Places
 from memlab.vm.link import SocketLink
 from memlab.vm.mirror import make_board
@@ -150,6 +150,12 @@ class ProcessVm:
     def balloon(self, target: int) -> None:
         """Ask the guest's driver to hold `target` bytes; VmError if it refuses or is silent."""
         self.link.call("balloon", timeout=DRIVER_SECONDS, target=target)
+
+    def migrate(self, *, timeout: float) -> Moved:
+        """Only a virtual machine can be moved: VmError."""
+        raise VmError(
+            self.config.name, "a process VM cannot be migrated", hint="backend: qemu can be"
+        )
 
     @property
     def heard(self) -> float | None:

@@ -9,25 +9,21 @@ hard stop   `stop`: QEMU is killed by pidfd, and what it used is closed, always
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from memlab.errors import GuestError, VmError
-from memlab.guest.build import agent_path
+from memlab.errors import VmError
 from memlab.guest.image import GuestImage
 from memlab.kernel.pagemap import PageWalker
-from memlab.kernel.qemu import PROGRAM
 from memlab.units import PAGE
 from memlab.vm.balloon import Balloon
-from memlab.vm.base import Target, VmConfig
-from memlab.vm.child import Child, Identity, Places
-from memlab.vm.hardware import Hardware, Lines, arguments
+from memlab.vm.base import Moved, Target, VmConfig
+from memlab.vm.child import Identity, Places
+from memlab.vm.hardware import Hardware
+from memlab.vm.launch import Disks, Launch, Running
 from memlab.vm.link import SocketLink
 from memlab.vm.mirror import BoardMirror
 from memlab.vm.process import boot_fields, workload_fields
@@ -39,14 +35,9 @@ _READY_HINT: Final = (
     "emulated guests take seconds of a core to boot; several at once, or a host budget that is "
     "too small for them, take longer"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Disks:
-    """Descriptors of a guest's disks, the caller's until QEMU has them."""
-
-    guest_swap: int | None = None
-    cache_file: int | None = None
+_UNTOLD: Final = frozenset(
+    {"RTC_CHANGE", "SHUTDOWN", "RESUME", "STOP", "MIGRATION", "MIGRATION_PASS"}
+)
 
 
 class QemuVm:
@@ -60,7 +51,7 @@ class QemuVm:
         *,
         image: GuestImage,
         state: int | None = None,
-        disks: Disks = Disks(),
+        disks: Disks = Disks(),  # noqa: B008 — frozen
         identity: Identity | None = None,
         on_spawn: Callable[[int], None] | None = None,
         report_seconds: float = 0.25,
@@ -70,25 +61,20 @@ class QemuVm:
 
         `with_parent`: the kernel ends QEMU when this process dies, for want of a journal.
         """
-        self._with_parent = with_parent
         self.config = config
         self.hardware = hardware
-        self._places = places
-        self._image = image
+        self._launch = Launch(
+            config.name, places, hardware, image, huge=config.huge, identity=identity,
+            on_spawn=on_spawn, with_parent=with_parent,
+        )  # fmt: skip
         self._state = state
         self._disks = disks
-        self._identity = identity
-        self._on_spawn = on_spawn
         self._report = report_seconds
-        self._owned = ExitStack()
-        self._child: Child | None = None
-        self._link: SocketLink | None = None
-        self._monitor: Monitor | None = None
+        self._qemu: Running | None = None
         self._board: BoardMirror | None = None
         self._asked: list[int] = []
-        self._ram_start: int | None = None
-        self.heard: float | None = None
         self._balloon = Balloon(config.memory, self._backed)
+        self.heard: float | None = None
         self.release = ""
         """The guest's kernel, when it is ready."""
 
@@ -97,7 +83,6 @@ class QemuVm:
     def start(self) -> None:
         """Run QEMU in its cgroups, and send the agent what it will find when it is up."""
         self._board = BoardMirror(self.config.owner)
-        self._owned.callback(self._board.close)
         self.launch()
         link, workload = self.link, workload_fields(self.config)
         self._asked = [
@@ -108,57 +93,7 @@ class QemuVm:
 
     def launch(self) -> None:
         """Run QEMU in its cgroups; nothing is said to the guest."""
-        with ExitStack() as given:
-            agent, monitor = self._connect(given)
-            lines = Lines(
-                agent, monitor, state=self._state,
-                guest_swap=_both_ways(self._disks.guest_swap, given),
-                cache_file=_both_ways(self._disks.cache_file, given),
-            )  # fmt: skip
-            if self._state is None:
-                kernel, initramfs = (
-                    _open(path, given) for path in (self._image.kernel, self._image.initramfs)
-                )
-                lines = replace(lines, kernel=kernel, initramfs=initramfs)
-            self._child = self._spawn(lines, given)
-
-    def _connect(self, given: ExitStack) -> tuple[int, int]:
-        """Two lines; the descriptors of QEMU's ends."""
-        from memlab.vm.qmp import Monitor  # asyncio with it: not for labs of processes
-
-        ends = []
-        for _ in range(2):
-            ours, theirs = socket.socketpair()
-            given.enter_context(theirs)
-            ends.append((ours, theirs.fileno()))
-        (agent, agent_fd), (monitor, monitor_fd) = ends
-        self._link = SocketLink(self.config.name, agent)
-        self._owned.callback(self._link.close)
-        self._monitor = Monitor(self.config.name, monitor)
-        self._owned.callback(self._monitor.close)
-        return agent_fd, monitor_fd
-
-    def _spawn(self, lines: Lines, given: ExitStack) -> Child:
-        waits, goes = os.pipe2(os.O_CLOEXEC)
-        given.callback(os.close, waits)
-        given.callback(os.close, goes)
-        words = [str(agent_path()), "--exec", "--wait", str(waits)]
-        if not self.config.huge:
-            words.append("--small-pages")
-        if self._with_parent:
-            words.append("--with-parent")
-        if self._identity is not None:
-            words += self._identity.options()
-        child = Child(
-            self.config.name,
-            [*words, "--", PROGRAM, *arguments(self.hardware, lines)],
-            places=self._places,
-            on_spawn=self._on_spawn,
-            pass_fds=(waits, *lines.all),
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-        )
-        os.write(goes, b"!")
-        return child
+        self._qemu = self._launch.run(state=self._state, disks=self._disks)
 
     # Ready.
 
@@ -173,7 +108,7 @@ class QemuVm:
             raise self._not_ready(error) from error
         self._asked = []
         self.release = str(answers[0].get("release", ""))
-        self.find_memory()
+        self._running().find_memory()
         self.heard = time.monotonic()
 
     def wait_for_agent(self, *, timeout: float) -> None:
@@ -190,7 +125,7 @@ class QemuVm:
         self.monitor.migrate("fd:state", timeout=timeout)
 
     def _not_ready(self, error: VmError) -> VmError:
-        child = self._running()
+        child = self._running().child
         gone = self.link.ended or "has ended" in error.message
         why = child.ended(patience=0.5) if gone else None
         message = error.message.removeprefix(f"VM {self.config.name}: ").partition("\n")[0]
@@ -202,43 +137,30 @@ class QemuVm:
             hint=_READY_HINT if "within" in message else "",
         )
 
-    def find_memory(self) -> None:
-        """Where guest RAM lies in QEMU's address space, as QEMU itself says (`gpa2hva`)."""
-        said = self.monitor.human("gpa2hva 0")
-        found = re.search(r"is (?:0x)?([0-9a-f]+)\s*$", said, re.IGNORECASE)
-        if found is None:
-            raise VmError(self.config.name, f"QEMU does not say where guest memory is: {said}")
-        self._ram_start = int(found.group(1), 16)
-
     @property
     def command(self) -> tuple[str, ...]:
         """QEMU's own command line."""
-        argv = self._running().argv
-        return argv[argv.index("--") + 1 :]
+        return self._running().command
 
     @property
     def pid(self) -> int:
         """QEMU's process."""
-        return self._running().pid
+        return self._running().child.pid
 
     @property
     def pidfd(self) -> int:
         """QEMU's process, by a handle that is never reused."""
-        return self._running().pidfd
+        return self._running().child.pidfd
 
     @property
     def link(self) -> SocketLink:
         """The line to the agent."""
-        if self._link is None:
-            raise VmError(self.config.name, "it has not been started")
-        return self._link
+        return self._running().link
 
     @property
     def monitor(self) -> Monitor:
         """The line to QEMU."""
-        if self._monitor is None:
-            raise VmError(self.config.name, "it has not been started")
-        return self._monitor
+        return self._running().monitor
 
     @property
     def board_fd(self) -> int | None:
@@ -248,16 +170,18 @@ class QemuVm:
     @property
     def target(self) -> Target:
         """Where the sampler finds it; VmError before `wait_ready`."""
-        if self._ram_start is None:
+        start = self._running().ram_start
+        if start is None:
             raise VmError(self.config.name, "it has not booted yet")
+        places = self._launch.places
         return Target(
             name=self.config.name,
             pid=self.pid,
             configured=self.config.memory,
-            ram_start=self._ram_start,
+            ram_start=start,
             ram_bytes=self.config.memory,
-            memory_group=self._places.memory_group,
-            unified_group=self._places.unified_group,
+            memory_group=places.memory_group,
+            unified_group=places.unified_group,
             mergeable=self.config.mergeable,
         )
 
@@ -267,6 +191,29 @@ class QemuVm:
         """Ask the guest's driver to hold `target` bytes; what it achieves comes as an event."""
         self._balloon.ask(target, self._actual())
         self.monitor.execute("balloon", value=self.config.memory - target)
+
+    def migrate(self, *, timeout: float) -> Moved:
+        """Move the running guest to a second QEMU in the same cgroup, which it does not notice but
+        for the downtime. VmError if that fails; the guest goes on where it was, then.
+        """
+        if self.hardware.guest_swap or self.hardware.cache_file:
+            raise VmError(self.config.name, "a guest with disks cannot be migrated yet")
+        self.events()  # what was said on the lines that are given up
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            there = self._launch.run(state=theirs.fileno())
+            try:
+                there.monitor.connect(timeout=timeout)
+                self.monitor.send_fd("move", ours.fileno())
+                said = self.monitor.migrate("fd:move", timeout=timeout)
+                there.find_memory()
+            except VmError:
+                there.end(patience=0)
+                raise
+        self._running().end(patience=0)
+        self._qemu, self.heard = there, time.monotonic()
+        sent = int(said.get("ram", {}).get("transferred", 0))
+        return Moved(said["total-time"] / 1000, said["downtime"] / 1000, sent)
 
     def events(self) -> list[dict[str, Any]]:
         """What the agent and QEMU have said unasked; the counters go to the board."""
@@ -311,9 +258,10 @@ class QemuVm:
         return int(self.monitor.execute("query-balloon")["actual"])
 
     def _backed(self) -> int:
-        if self._ram_start is None:
+        start = self._running().ram_start
+        if start is None:
             return 0
-        with PageWalker(self.pid, self._ram_start, self.config.memory) as walker:
+        with PageWalker(self.pid, start, self.config.memory) as walker:
             classes = walker.walk(None)
         if classes is None:
             return 0
@@ -324,43 +272,21 @@ class QemuVm:
 
     def ended(self) -> str | None:
         """Why the VM runs no more, or None while it runs."""
-        return self._running().ended()
+        return self._running().child.ended()
 
     def last_words(self) -> str:
         """What QEMU and the guest's kernel have said last."""
-        return self._running().last_words()
+        return self._running().child.last_words()
 
     def stop(self, *, timeout: float) -> None:
         """Ask the guest to switch itself off, then end QEMU by pidfd. Harmless if it has ended."""
-        if self._child is not None:
-            if self._child.ended() is None:
-                with suppress(GuestError):
-                    self.link.send("stop")
-            self._child.end(patience=timeout)
-        self._owned.close()
-        self._board = None
+        if self._qemu is not None:
+            self._qemu.end(patience=timeout)
+        if self._board is not None:
+            self._board.close()
+            self._board = None
 
-    def _running(self) -> Child:
-        if self._child is None:
+    def _running(self) -> Running:
+        if self._qemu is None:
             raise VmError(self.config.name, "it has not been started")
-        return self._child
-
-
-_UNTOLD: Final = frozenset(
-    {"RTC_CHANGE", "SHUTDOWN", "RESUME", "STOP", "MIGRATION", "MIGRATION_PASS"}
-)
-
-
-def _both_ways(disk: int | None, given: ExitStack) -> tuple[int, ...]:
-    """A disk's descriptor, and another one of the same file that can only read."""
-    if disk is None:
-        return ()
-    reads = os.open(f"/proc/self/fd/{disk}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-    given.callback(os.close, reads)
-    return (disk, reads)
-
-
-def _open(path: os.PathLike[str], given: ExitStack) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    given.callback(os.close, fd)
-    return fd
+        return self._qemu

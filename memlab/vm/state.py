@@ -22,7 +22,8 @@ from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.disk import open_guest_disk
 from memlab.vm.hardware import Hardware, Lines, arguments
-from memlab.vm.qemu import Disks, QemuVm
+from memlab.vm.launch import Disks
+from memlab.vm.qemu import QemuVm
 
 VARIABLE: Final = "MEMLAB_STATE_DIR"
 BOOT_SECONDS: Final = 120.0

@@ -20,7 +20,8 @@ from memlab.vm.base import Backend, VmConfig, WorkloadConfig
 from memlab.vm.child import Places, nobody_else
 from memlab.vm.disk import open_guest_disk
 from memlab.vm.hardware import Accelerator, Hardware
-from memlab.vm.qemu import Disks, QemuVm
+from memlab.vm.launch import Disks
+from memlab.vm.qemu import QemuVm
 from memlab.vm.state import saved_state
 
 Start = Callable[..., QemuVm]

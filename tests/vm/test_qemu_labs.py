@@ -172,3 +172,24 @@ def test_pages_that_leave_and_come_back_are_in_the_guest_s_latency(
     assert under > 2 * before
     assert compressed > 16 * MIB and swapped > 8 * MIB
     assert max(out.between(12, 22).known) > 32 * MIB
+
+
+def test_what_is_ballooned_is_not_sent_and_what_is_swapped_comes_back_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEMLAB_DIR", str(tmp_path))
+    outcome = Session(prepare(load(resolve("migrate"))), Nobody()).run()
+    assert outcome.said is Said.PASSED, outcome.reasons
+    with Derived.open(outcome.recording) as source:
+        moved = {event.vm: event.data for event in source.events() if event.kind == "migrated"}
+        out = source.series(Entity.VM, "out", "swapped")
+        private = source.series(Entity.VM, "private", "swapped")
+        refused = [event for event in source.events() if event.kind == "refused"]
+        processes = [event for event in source.events() if event.kind == "vm-ended"]
+    assert not refused and not processes
+    assert moved["ballooned"]["sent"] < moved["resident"]["sent"] - 32 * MIB
+    assert moved["swapped"]["sent"] > moved["ballooned"]["sent"] + 32 * MIB
+    assert all(0 < one["downtime"] <= one["seconds"] for one in moved.values())
+    assert max(out.between(8, 13).known) > 64 * MIB
+    assert out.known[-1] < 16 * MIB  # the source had to read it all, the destination has it
+    assert private.known[-1] > max(private.between(8, 13).known) + 48 * MIB
