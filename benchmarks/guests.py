@@ -3,8 +3,9 @@
     sudo .venv/bin/python -m benchmarks.guests [--repeat 5]
 
 Wall time from exec to the agent's answer, CPU time of QEMU until then, guest memory that is backed,
-and the process's anonymous memory besides; restored from a saved state, and booted. Then eight at
-once. The first guest of a kind makes image and state, outside what is timed.
+and the process's anonymous memory besides; restored from a saved state, and booted. Then how long
+free page reporting takes, and eight guests at once. The first guest of a kind makes image and
+state, outside what is timed.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ from memlab.guest.image import micro_guest
 from memlab.kernel.pagemap import PageWalker
 from memlab.units import MIB, PAGE
 from memlab.vm.accel import accelerator
-from memlab.vm.base import Backend, VmConfig
+from memlab.vm.base import Backend, VmConfig, WorkloadConfig
 from memlab.vm.child import Places, nobody_else
 from memlab.vm.hardware import Hardware
+from memlab.vm.process import workload_fields
 from memlab.vm.qemu import QemuVm
 from memlab.vm.state import saved_state
 
 MEMORY = 128 * MIB
+FREED = 64 * MIB
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def make(owner: int, *, boot: bool) -> QemuVm:
+def make(owner: int, *, boot: bool, memory: int = MEMORY, reporting: bool = False) -> QemuVm:
     image, identity = micro_guest(say=print), nobody_else()
-    hardware = Hardware(MEMORY, accelerator())
+    hardware = Hardware(memory, accelerator(), reporting=reporting)
     state = None
     if not boot:
         state = os.open(saved_state(hardware, image, identity=identity, say=print), os.O_RDONLY)
-    config = VmConfig(f"g{owner}", owner, MEMORY, backend=Backend.QEMU)
+    config = VmConfig(f"g{owner}", owner, memory, backend=Backend.QEMU)
     return QemuVm(config, Places(Path("/")), hardware, image=image, state=state, identity=identity)
 
 
@@ -85,6 +88,26 @@ def fleet(count: int) -> float:
             vm.stop(timeout=2)
 
 
+def reported() -> float:
+    """Seconds from a guest's freeing 64 MiB until the host has 60 of them back, by reporting."""
+    vm = make(1, boot=False, memory=2 * MEMORY, reporting=True)
+    try:
+        vm.start()
+        vm.wait_ready(timeout=60)
+        used = VmConfig("g1", 1, 2 * MEMORY, workload=WorkloadConfig("idle", FREED))
+        vm.link.call("workload", **workload_fields(used))
+        while vm.link.call("stats")["app_touched_pages"] * PAGE < FREED:
+            time.sleep(0.05)
+        held = costs(vm)[0]
+        vm.link.call("free", size=FREED)
+        began = time.monotonic()
+        while costs(vm)[0] > held - 60:
+            time.sleep(0.05)
+        return time.monotonic() - began
+    finally:
+        vm.stop(timeout=2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
@@ -97,6 +120,8 @@ def main() -> None:
             f"{'booted' if boot else 'restored':9} {wall:5.2f} s wall {cpu:5.2f} s CPU"
             f"  guest memory {guest:5.1f} MiB  QEMU's own {own:5.1f} MiB"
         )
+    after = statistics.median(reported() for _ in range(repeat))
+    print(f"64 MiB freed are reported after {after:.2f} s")
     print(f"8 restored at once: {statistics.median(fleet(8) for _ in range(repeat)):.2f} s")
 
 

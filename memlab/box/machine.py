@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import secrets
-import shlex
 import signal
 import socket
 import subprocess
@@ -22,7 +21,6 @@ from typing import IO, Any, Final
 from memlab.box import layers, recipe
 from memlab.box.cache import Box
 from memlab.box.qemu import TAG, Hardware, arguments
-from memlab.box.qmp import Monitor
 from memlab.box.tools import require
 from memlab.box.wire import CHUNK, Decoder, Message, encode
 from memlab.errors import VmError
@@ -127,6 +125,8 @@ def start(
 
 def saved_state(box: Box, hardware: Hardware, *, say: Say) -> Path:
     """The file of a machine that has booted; it is booted now if there is none."""
+    from memlab.vm.qmp import Monitor  # asyncio with it: only to save a state
+
     words = arguments(box, hardware, agent=0, console=0)
     name = layers.key(*words, qemu.version())
     path = box.states / f"{name}.state"
@@ -140,12 +140,15 @@ def saved_state(box: Box, hardware: Hardware, *, say: Say) -> Path:
         ExitStack() as stack,
     ):
         ours, theirs = socket.socketpair()
-        stack.callback(ours.close)
+        monitor = Monitor("box", ours)
+        stack.callback(monitor.close)
         machine = _spawn(box, hardware, stack, monitor=theirs)
         machine.wait_for("hello", BOOT_SECONDS)
         _warm(machine)
         part = Path(made) / "state"
-        Monitor(ours).save(shlex.quote(str(part)), timeout=BOOT_SECONDS)
+        with part.open("w+b") as file:
+            monitor.connect(timeout=BOOT_SECONDS)
+            monitor.save(file.fileno(), timeout=BOOT_SECONDS)
         part.replace(path)
     for old in sorted(box.states.glob("*.state"), key=lambda one: -one.stat().st_mtime)[
         KEPT_STATES:

@@ -17,6 +17,9 @@ from memlab.record.columns import Entity
 Latest = Callable[[Entity, str, str], float | None]
 """`record.derive.Derived.latest`: newest known value of a column, or None."""
 
+Chosen = dict[str, Any]
+"""Fields of a view by name, chosen from its own declaration; their types are checked there."""
+
 _NOT_SAMPLED: Final = frozenset({"name", "configured", "shares", "reservation", "limit", "blocked"})
 _OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
 _RATES: Final = frozenset(
@@ -54,6 +57,8 @@ def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) ->
     used = latest(Entity.LAB, "used", "")
     if used is None:
         return None
+    sizes: Chosen = {name: _bytes(latest(Entity.LAB, name, "")) for name in _LAB_SIZES}
+    rates: Chosen = {name: latest(Entity.LAB, name, "") for name in _LAB_RATES}
     return View(
         time=time,
         budget=frame.budget,
@@ -67,17 +72,19 @@ def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) ->
         pages_to_scan=frame.pages_to_scan,
         mechanisms=frame.mechanisms,
         vms=tuple(_vm_view(vm, latest, vm.name in frame.blocked) for vm in vms),
-        **{name: _bytes(latest(Entity.LAB, name, "")) for name in _LAB_SIZES},
-        **{name: latest(Entity.LAB, name, "") for name in _LAB_RATES},  # type: ignore[arg-type] # fields of View, chosen by name above
+        **sizes,
+        **rates,
     )
 
 
 def _vm_view(vm: Claims, latest: Latest, blocked: bool) -> VmView:
     seen = {name: latest(Entity.VM, name, vm.name) for name in _OBSERVED}
-    rates = {name: value for name, value in seen.items() if name in _RATES}
-    sizes = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
-    claims = {"shares": vm.shares, "reservation": vm.reservation, "limit": vm.limit}
-    return VmView(vm.name, vm.memory, blocked=blocked, **claims, **sizes, **rates)  # type: ignore[arg-type] # fields of VmView, chosen by name above
+    rates: Chosen = {name: value for name, value in seen.items() if name in _RATES}
+    sizes: Chosen = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
+    return VmView(
+        vm.name, vm.memory, blocked=blocked,
+        shares=vm.shares, reservation=vm.reservation, limit=vm.limit, **sizes, **rates,
+    )  # fmt: skip
 
 
 def _bytes(value: float | None) -> int | None:

@@ -34,7 +34,8 @@ from memlab.guest.kernels import Say, Source
 
 VARIABLE: Final = "MEMLAB_IMAGE_DIR"
 _FACTS: Final = "kernel.json"
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""Of what is kept of a kernel; another one makes the folders anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,8 @@ def micro_guest(
 
 
 def every() -> list[GuestImage]:
-    """All images that are kept and have this memlab's agent or none yet, newest first."""
-    folder = images_folder()
-    facts = sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime)
-    return [_with_agent(path.parent) for path in facts]
+    """All images that are kept, with this memlab's agent, newest first."""
+    return [_with_agent(folder) for folder in _newest_first(images_folder())]
 
 
 @contextmanager
@@ -98,8 +97,13 @@ def _kept(folder: Path, kernel: Path | None) -> Path | None:
         raw = bzimage.read(kernel)
         found = folder / _folder_name(bzimage.release(raw, str(kernel)), raw)
         return found if (found / _FACTS).is_file() else None
-    found_all = sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime)
-    return found_all[0].parent if found_all else None
+    return next(iter(_newest_first(folder)), None)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The folders of this version's kernels."""
+    found = sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime)
+    return [path.parent for path in found if _facts(path.parent).get("version") == _VERSION]
 
 
 def _folder_name(release: str, raw: bytes) -> str:
@@ -122,8 +126,8 @@ def _keep(folder: Path, source: Source, say: Say) -> Path:
         for number, module in enumerate(found):
             (work / f"modules/{number:02d}-{module.name}").write_bytes(module.content)
         facts = {
-            "release": source.release, "origin": source.origin, "unpacked": plain is not None,
-            "sha256": _hash((work / "kernel").read_bytes()),
+            "version": _VERSION, "release": source.release, "origin": source.origin,
+            "unpacked": plain is not None, "sha256": _hash((work / "kernel").read_bytes()),
         }  # fmt: skip
         (work / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
         _publish(work, target)

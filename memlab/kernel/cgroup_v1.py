@@ -15,6 +15,7 @@ from memlab.kernel import psi
 from memlab.kernel.cgroup_tree import GroupFiles, LimitWrite, MemoryStat
 from memlab.kernel.files import Applied, parse_names, read_bytes, read_int
 from memlab.kernel.task import members
+from memlab.kernel.undone import undone_on_failure
 
 _UNLIMITED: Final = 2**62
 """v1 prints no limit as the largest whole number of pages, 9223372036854771712."""
@@ -46,11 +47,8 @@ class V1Group:
         """Make both directories; none is left behind if the second cannot be made."""
         tree.make(self.path)
         if self.unified_path:
-            try:
+            with undone_on_failure(lambda: tree.remove_tree(self.path, timeout=0)):
                 tree.make(self.unified_path)
-            except BaseException:  # undone, then raised again: an interrupt too
-                tree.remove_tree(self.path, timeout=0)
-                raise
 
     def remove(self, *, timeout: float = 5.0) -> None:
         """Remove both directories and all below them; they must hold no process any more."""

@@ -27,6 +27,7 @@ from memlab.kernel.lock import LOG, owned_error
 from memlab.kernel.restored import Restored
 from memlab.kernel.rundir import RunDir
 from memlab.kernel.task import Task, has_ended, is_alive, open_task
+from memlab.kernel.undone import undone_on_failure
 
 _PACKAGE_PARENT: Final = Path(__file__).resolve().parents[2]
 _START: Final = (
@@ -66,7 +67,7 @@ class Guard:
         OwnedError if another run has it; HostError if the guard does not start.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+        with undone_on_failure(ours.close):
             with theirs:
                 ours.send(json.dumps(header.as_json()).encode())
                 _launch(run, theirs, roots)
@@ -78,9 +79,6 @@ class Guard:
                 )
             if answer["say"] == "owned":
                 raise owned_error(run)
-        except BaseException:  # undone, then raised again: an interrupt too
-            ours.close()
-            raise
         return cls(run, header, ours, _facts(answer), roots)
 
     def settle(self, journal: Journal, groups: tuple[Path, ...] = ()) -> None:

@@ -21,6 +21,7 @@ from memlab.kernel.failpoint import failpoint
 from memlab.kernel.files import HOST, Applied, Roots, chosen, read_int, read_text, write_text
 from memlab.kernel.rundir import RunDir
 from memlab.kernel.task import Task
+from memlab.kernel.undone import undone_on_failure
 
 NAME: Final = "journal"
 
@@ -48,14 +49,14 @@ class Journal:
                 hint="give back what it left: memlab clean",
             ) from error
         journal = cls(run, fd, roots)
-        try:
+        with undone_on_failure(journal._unmake):
             journal._append([{"do": "begin", **header.as_json()}])
             run.sync()
-        except BaseException:  # undone, then raised again: an interrupt too
-            journal.close()
-            run.remove(NAME)  # an empty one, which names nothing, would refuse every later run
-            raise
         return journal
+
+    def _unmake(self) -> None:
+        self.close()
+        self.run.remove(NAME)  # an empty one, which names nothing, would refuse every later run
 
     @classmethod
     def open(cls, run: RunDir, *, roots: Roots = HOST) -> Self | None:

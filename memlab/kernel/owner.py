@@ -27,6 +27,7 @@ from memlab.kernel.restored import NAME as RESTORED
 from memlab.kernel.restored import Restored
 from memlab.kernel.rundir import RunDir
 from memlab.kernel.task import is_alive
+from memlab.kernel.undone import undone_on_failure
 
 FORGOTTEN: Final = "journal.forgotten"
 _GUARD_SECONDS: Final = 12.0
@@ -91,19 +92,13 @@ def acquire(
     if (leavings := recover(path, roots=roots)) is not None:
         leavings.check()
     run = RunDir.made(path)
-    try:
+    with undone_on_failure(run.close):
         if owner(run, roots=roots) is not None:
             raise owned_error(run)
         guard = Guard.start(run, header, roots=roots)
-        try:
+        with undone_on_failure(lambda: guard.release(Restored())):
             journal = Journal.create(run, header, roots=roots)
             guard.settle(journal, guard_groups)
-        except BaseException:  # undone, then raised again: an interrupt too
-            guard.release(Restored())
-            raise
-    except BaseException:  # undone, then raised again: an interrupt too
-        run.close()
-        raise
     return Owner(run, journal, guard, roots)
 
 

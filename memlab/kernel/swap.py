@@ -22,6 +22,7 @@ from typing import Final
 from memlab.errors import HostError, KernelError
 from memlab.kernel.child import Outcome, in_child
 from memlab.kernel.files import HOST, Roots, read_bytes, read_int, read_text, write_text
+from memlab.kernel.undone import undone_on_failure
 from memlab.units import KIB, MIB, PAGE, format_size
 
 SWAP_FLAG_PREFER: Final = 0x8000
@@ -121,10 +122,8 @@ def make_file(path: Path, size: int, roots: Roots = HOST) -> int:
     except OSError as error:
         raise KernelError(path, "create", error.errno or 0, hint=_elsewhere()) from error
     try:
-        _fill(fd, path, size, kind)
-    except BaseException:  # undone, then raised again: an interrupt too
-        path.unlink()
-        raise
+        with undone_on_failure(path.unlink):
+            _fill(fd, path, size, kind)
     finally:
         os.close(fd)
     return size
@@ -219,11 +218,8 @@ def make_zram(size: int, *, compressor: str | None = None, roots: Roots = HOST) 
             "this kernel has no zram", hint="Try: modprobe zram. Or use host.swap.device: file."
         )
     device = Path(f"/dev/zram{number}")
-    try:
+    with undone_on_failure(lambda: remove_zram(device, roots)):
         _set_up_zram(device, roots.sys / f"block/zram{number}", size, compressor)
-    except BaseException:  # undone, then raised again: an interrupt too
-        remove_zram(device, roots)
-        raise
     return device
 
 

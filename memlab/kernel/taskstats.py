@@ -21,6 +21,7 @@ from typing import Final, Self
 
 from memlab.errors import HostError, KernelError
 from memlab.kernel.files import HOST, Roots, read_int
+from memlab.kernel.undone import undone_on_failure
 
 _NETLINK_GENERIC: Final = 16
 _GENL_ID_CTRL: Final = 16
@@ -110,14 +111,11 @@ class Taskstats:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC)
         except OSError as error:
             raise _missing() from error
-        try:
+        with undone_on_failure(self.close):
             self._socket.bind((0, 0))
             # Not settimeout(), which polls before every call and costs half as much again.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ONE_SECOND)
             self._family = self._find_family()
-        except BaseException:  # undone, then raised again: an interrupt too
-            self.close()
-            raise
 
     def of_group(self, tgid: int) -> Delays | None:
         """Delays of all threads of a process, ended ones too; None if it has ended."""

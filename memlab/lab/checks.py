@@ -249,8 +249,8 @@ def _timeline(it: Checked) -> Iterator[Fault]:
             yield from _condition(it, (*path, "when"), step.when, instant=True)
         if step.exec is not None and not it.lab.members(step.exec.vm):
             yield from _no_vm(it, (*path, "exec", "vm"), step.exec.vm)
-        if step.migrate is not None and not it.lab.members(step.migrate):
-            yield from _no_vm(it, (*path, "migrate"), step.migrate)
+        if step.migrate is not None:
+            yield from _migration(it, (*path, "migrate"), step.migrate)
         for name, value in step.set.items():
             try:
                 parse_setting(name, value, it.lab)
@@ -262,6 +262,18 @@ def _timeline(it: Checked) -> Iterator[Fault]:
                     yield it.fault(
                         fault.code, (*path, "set", name), fault.message, fault.fix, key=key
                     )
+
+
+def _migration(it: Checked, path: Path, name: str) -> Iterator[Fault]:
+    vm = next((vm for vm in it.lab.vms if vm.name == name), None)
+    if vm is None:
+        yield from _no_vm(it, path, name)
+    elif vm.backend is not Backend.QEMU:
+        message = f"{name} is a process, which cannot be migrated"
+        yield it.fault("ML038", path, message, "name a VM with backend: qemu")
+    elif vm.guest_swap or vm.cache_file:
+        message = f"{name} has disks, and cannot be migrated yet"
+        yield it.fault("ML038", path, message, "leave out guest_swap and cache_file")
 
 
 def _no_vm(it: Checked, path: Path, name: str) -> Iterator[Fault]:

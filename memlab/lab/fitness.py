@@ -30,7 +30,12 @@ _CONTAINER: Final = (
 
 def wanted(lab: Lab) -> frozenset[Feature]:
     """What the host must have for this lab: its `needs:`, and what its mechanisms use."""
-    return frozenset(ESSENTIAL) | frozenset(lab.needs) | frozenset(_of_mechanisms(lab))
+    qemu = {Feature.QEMU} if _has_qemu(lab) else set()
+    return frozenset(ESSENTIAL) | frozenset(lab.needs) | frozenset(_of_mechanisms(lab)) | qemu
+
+
+def _has_qemu(lab: Lab) -> bool:
+    return any(vm.backend is Backend.QEMU for vm in lab.vms)
 
 
 def _of_mechanisms(lab: Lab) -> Iterator[Feature]:
@@ -44,7 +49,7 @@ def _of_mechanisms(lab: Lab) -> Iterator[Feature]:
 
 def refuse_unfit(lab: Lab, plan: Plan, *, roots: Roots = HOST) -> None:
     """HostError with the reason and the repair if this host cannot run `lab`. Changes nothing."""
-    if any(vm.backend is Backend.QEMU for vm in lab.vms):
+    if _has_qemu(lab):
         require_qemu()
     _must_be_writable(plan, roots)
     _must_hold_swap(plan, roots)

@@ -107,7 +107,7 @@ class Fleet:
             mergeable=self.lab.mechanisms.tps.enabled,
             watched=self.lab.active.watched,
         )
-        places = _places(group)
+        places = Places.of(group)
 
         def on_spawn(pid: int) -> None:
             self._journal.process(pid, start_time(pid) or 0, group.path)
@@ -150,7 +150,7 @@ class Fleet:
         log = self._run / f"{name}.exec-{self._programs}.log"
         program = CommandVm(
             replace(self.machines[name].config, command=tuple(words)),
-            _places(group),
+            Places.of(group),
             log=log,
             identity=self._program_user(spec),
             cwd=self._run,
@@ -230,10 +230,3 @@ def _status(why: str | None) -> int | None:
         return None
     word = why.rpartition(" ")[2]
     return int(word) if word.isdigit() else 128 + signal.Signals[word]
-
-
-def _places(group: MemoryGroup) -> Places:
-    join = [group.path]
-    if group.unified_path is not None and group.unified_path != group.path:
-        join.append(group.unified_path)
-    return Places(group.path, group.unified_path, tuple(join))

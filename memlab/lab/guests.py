@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,13 +43,29 @@ class Guests:
     report_seconds: float
 
     @classmethod
-    def prepare(cls, lab: Lab, identity: Identity | None, say: Say) -> Self:
-        """Images and saved states, made where they are missing. HostError, VmError."""
+    def prepare(cls, lab: Lab, identity: Identity | None, say: Say, *, folder: Path) -> Self:
+        """Images and saved states, made where they are missing. HostError, VmError.
+
+        `folder` is the lab file's: a kernel is named from there. Equal VMs are looked after once:
+        what is kept is held against its hash each time.
+        """
+
+        @cache
+        def image(path: str | None) -> GuestImage:
+            return micro_guest(folder / path if path else None, say=say)
+
+        @cache
+        def state(hardware: Hardware, its: GuestImage) -> Path:
+            return saved_state(hardware, its, identity=_of(identity, hardware), say=say)
+
         starts: dict[str, Start] = {}
         for spec in lab.vms:
             if spec.backend is Backend.QEMU:
-                starts[spec.name] = _start(spec, lab, identity, say)
-        return cls(starts, _for_kvm(identity, starts.values()), lab.sample.fast)
+                hardware, its = _hardware(spec, lab), image(spec.kernel)
+                starts[spec.name] = Start(
+                    hardware, its, None if spec.boot else state(hardware, its)
+                )
+        return cls(starts, identity, lab.sample.fast)
 
     def make(
         self,
@@ -68,7 +85,8 @@ class Guests:
             opened.callback(os.close, state)
         return QemuVm(
             config, places, start.hardware, image=start.image, state=state, disks=disks,
-            identity=self.identity, on_spawn=on_spawn, report_seconds=self.report_seconds,
+            identity=_of(self.identity, start.hardware), on_spawn=on_spawn,
+            report_seconds=self.report_seconds,
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
@@ -91,9 +109,8 @@ class Guests:
         }
 
 
-def _start(spec: VmSpec, lab: Lab, identity: Identity | None, say: Say) -> Start:
-    image = micro_guest(Path(spec.kernel) if spec.kernel else None, say=say)
-    hardware = Hardware(
+def _hardware(spec: VmSpec, lab: Lab) -> Hardware:
+    return Hardware(
         memory=spec.memory,
         accelerator=accelerator(spec.accel),
         mergeable=lab.mechanisms.tps.enabled,
@@ -101,13 +118,10 @@ def _start(spec: VmSpec, lab: Lab, identity: Identity | None, say: Say) -> Start
         guest_swap=spec.guest_swap,
         cache_file=spec.cache_file,
     )
-    state = None if spec.boot else saved_state(hardware, image, identity=identity, say=say)
-    return Start(hardware, image, state)
 
 
-def _for_kvm(identity: Identity | None, starts: Iterable[Start]) -> Identity | None:
-    """The guests' user, in the group that may open /dev/kvm if one of them uses it."""
-    uses = any(start.hardware.accelerator is Accelerator.KVM for start in starts)
-    if identity is None or not uses:
+def _of(identity: Identity | None, hardware: Hardware) -> Identity | None:
+    """The guests' user; under KVM in the group that may open /dev/kvm."""
+    if identity is None or hardware.accelerator is not Accelerator.KVM:
         return identity
     return Identity(identity.uid, DEVICE.stat().st_gid)

@@ -112,7 +112,7 @@ class Session:
             uid=self.prepared.invoker.uid, gid=self.prepared.invoker.gid, roots=self._roots,
         )  # fmt: skip
         identity = nobody_else() if os.geteuid() == 0 else None
-        guests = Guests.prepare(self.lab, identity, self._note)
+        guests = Guests.prepare(self.lab, identity, self._note, folder=self.prepared.loaded.folder)
         owner = acquire(
             header, roots=self._roots, guard_groups=guard_groups(self.run_id, self._roots)
         )

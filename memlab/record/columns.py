@@ -90,12 +90,11 @@ VM_COLUMNS: Final = _columns(
     ("merged", _B, _MEDIUM, "pages that KSM says are merged (lags until its next scan)", "ksm_stat"),
     ("private", _B, _DEEP, "guest pages with a frame of their own", "pagemap"),
     ("shared", _B, _DEEP, "guest pages whose frame others map too, zero pages apart", "pagemap"),
-    ("zero", _B, _DEEP, "guest pages that map the kernel's zero page", "pagemap"),
+    ("zero", _B, _DEEP, "guest pages that KSM has merged with the kernel's zero page", "pagemap, ksm_stat"),
     ("out", _B, _DEEP, "guest pages in swap: compressed, zero-in-swap or on the device", "pagemap"),
     ("not_backed", _B, _DEEP, "no frame and no swap slot", "pagemap"),
     ("common", _B, _DEEP, "the VM's fair part of the frames that it shares", "pagemap"),
     ("saved_common", _B, _DEEP, "pages of it that stand in another's frame: shared − common", "pagemap"),
-    ("saved_zero", _B, _DEEP, "pages that KSM has merged with the zero page (use_zero_pages)", "pagemap"),
     ("ghost", _B, _DEEP, "what the host keeps for pages that the guest has freed", "private + "
      "shared + zero + out − used − cache − reserved"),
     ("overhead", _B, _DEEP, "the VM's own memory that is not guest memory", "statm − pagemap"),

@@ -150,7 +150,6 @@ VM: Final[dict[str, Formula]] = {
     **_CLASSES,
     "common": level("vm_deep.common_bytes"),
     "saved_common": _saved_common,
-    "saved_zero": _CLASSES["zero"],
     "ghost": _ghost,
     "overhead": _vm_overhead,
     "compressed": level("vm_medium.zswapped"),

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, Self
 
 import memlab
 from memlab.errors import RecordingError
+from memlab.kernel.undone import undone_on_failure
 from memlab.record.channel import Channel, Closed, Periods, Start, encode_vm
 from memlab.record.columns import Tier
 from memlab.record.reading import LabTarget
@@ -96,14 +97,12 @@ class Observer:
             )
         observer = cls(process, channel, words)
         start = Start(path.absolute(), clock_zero, lab, periods, os.getpid(), guard_pid, max_size)
-        try:
-            channel.send(start.encode())
-            observer._ask("ping")
-        except Closed as closed:
-            raise observer._ended() from closed
-        except BaseException:  # undone, then raised again: an interrupt too
-            observer.stop()
-            raise
+        with undone_on_failure(observer.stop):
+            try:
+                channel.send(start.encode())
+                observer._ask("ping")
+            except Closed as closed:
+                raise observer._ended() from closed
         return observer
 
     @property

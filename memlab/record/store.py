@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from memlab.errors import RecordingError
+from memlab.kernel.undone import undone_on_failure
 from memlab.record.columns import Entity
 from memlab.record.opening import DAMAGED, RECORDING_NAME, find_run, open_read_only
 from memlab.record.sample import (
@@ -249,13 +250,13 @@ class Recording:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
-        try:
+        with undone_on_failure(self._roll_back):
             yield
-        except BaseException:  # undone, then raised again: an interrupt too
-            if self.connection.in_transaction:  # a full disk has rolled it back already
-                self.connection.execute("ROLLBACK")
-            raise
         self.connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:  # a full disk has rolled it back already
+            self.connection.execute("ROLLBACK")
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def sharing(source: Source) -> Markup | None:
     return table(heads, rows, numbers=4)
 
 
-_SHARING: Final = ("shared", "saved_common", "saved_zero", "shareable")
+_SHARING: Final = ("shared", "saved_common", "zero", "shareable")
 _RESIDUALS: Final = ("residual_guest", "residual_host", "frames_differ")
 
 

@@ -69,7 +69,6 @@ class VmConfig:
     huge: bool = False
     guest_swap: int = 0
     cache_file: int = 0
-    network: bool = False
     watched_pages: int = 0
     """Random pages that the estimate of active memory watches; 0: none is made."""
     watch_seconds: float = 2.0

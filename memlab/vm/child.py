@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from memlab.errors import HostError, VmError
+from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.files import write_text
+from memlab.kernel.undone import undone_on_failure
 
 _DYNAMIC_USERS: Final = range(65519, 61183, -1)
 """User numbers that systemd keeps free for services without a user (UIDS-GIDS.md), last first."""
@@ -61,6 +63,13 @@ class Places:
     memory_group: Path
     unified_group: Path | None = None
     join: Sequence[Path] = ()
+
+    @classmethod
+    def of(cls, group: MemoryGroup) -> Self:
+        """Those of a VM whose group this is: one directory, or two on hybrid hosts."""
+        both = (group.path, group.unified_path)
+        join = dict.fromkeys(path for path in both if path is not None)
+        return cls(group.path, group.unified_path, tuple(join))
 
 
 class Child:
@@ -110,14 +119,11 @@ class Child:
         self._settle(places, on_spawn)
 
     def _settle(self, places: Places, on_spawn: Callable[[int], None] | None) -> None:
-        try:
+        with undone_on_failure(lambda: self.end(patience=0)):
             if on_spawn is not None:
                 on_spawn(self.pid)
             for group in places.join:
                 write_text(group / "cgroup.procs", str(self.pid))
-        except BaseException:  # undone, then raised again: an interrupt too
-            self.end(patience=0)
-            raise
 
     def ended(self, *, patience: float = 0.0) -> str | None:
         """`exited 3` or `killed by SIGKILL`, or None while it runs (after waiting `patience` s)."""

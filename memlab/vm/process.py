@@ -23,6 +23,7 @@ from memlab.vm.link import SocketLink
 from memlab.vm.mirror import make_board
 
 DRIVER_SECONDS: Final = 2.0
+"""A balloon driver that has not taken a target by then is given up: the lab's loop waits for it."""
 _READY_HINT: Final = "a VM that does not fit its cgroup boots slowly: raise host.memory"
 
 

@@ -26,7 +26,7 @@ from memlab.vm.hardware import Hardware
 from memlab.vm.launch import Disks, Launch, Running
 from memlab.vm.link import SocketLink
 from memlab.vm.mirror import BoardMirror
-from memlab.vm.process import boot_fields, workload_fields
+from memlab.vm.process import DRIVER_SECONDS, boot_fields, workload_fields
 
 if TYPE_CHECKING:
     from memlab.vm.qmp import Monitor
@@ -121,8 +121,7 @@ class QemuVm:
 
     def save(self, fd: int, *, timeout: float) -> None:
         """Write the guest's state to the file `fd`; the guest is stopped then."""
-        self.monitor.send_fd("state", fd)
-        self.monitor.migrate("fd:state", timeout=timeout)
+        self.monitor.save(fd, timeout=timeout)
 
     def _not_ready(self, error: VmError) -> VmError:
         child = self._running().child
@@ -190,7 +189,7 @@ class QemuVm:
     def balloon(self, target: int) -> None:
         """Ask the guest's driver to hold `target` bytes; what it achieves comes as an event."""
         self._balloon.ask(target, self._actual())
-        self.monitor.execute("balloon", value=self.config.memory - target)
+        self.monitor.execute("balloon", timeout=DRIVER_SECONDS, value=self.config.memory - target)
 
     def migrate(self, *, timeout: float) -> Moved:
         """Move the running guest to a second QEMU in the same cgroup, which it does not notice but
@@ -255,7 +254,8 @@ class QemuVm:
         return said | ({"unasked": True} if reached and not book.settled else {})
 
     def _actual(self) -> int:
-        return int(self.monitor.execute("query-balloon")["actual"])
+        said = self.monitor.execute("query-balloon", timeout=DRIVER_SECONDS)
+        return int(said["actual"])
 
     def _backed(self) -> int:
         start = self._running().ram_start

@@ -39,13 +39,18 @@ class Monitor:
         self._vm = vm
         self._socket = connection
         self._client = QMPClient(vm)
+        # The library negotiates before it reads events, and takes one that QEMU reports in that
+        # moment (RESUME, of a guest that has just been restored) for a refusal: seen now and
+        # then when eight start at once. So capabilities are asked for as any other command is.
+        self._client.negotiate = False
         self._open = False
         self._kept: list[dict[str, Any]] = []
 
     def connect(self, *, timeout: float = SECONDS) -> None:
         """Take QEMU's greeting; VmError if it ends or is silent before."""
-        self._run("its greeting", self._client.connect(self._socket), timeout)
+        self._run("greeting", self._client.connect(self._socket), timeout)
         self._open = True
+        self.execute("qmp_capabilities", timeout=timeout)
 
     def execute(self, command: str, /, *, timeout: float = SECONDS, **arguments: Any) -> Any:
         """What QEMU returns for `command`; underscores of an argument's name mean hyphens.
@@ -84,6 +89,11 @@ class Monitor:
                 self._vm, f"QEMU could not move it: {said.get('error-desc', 'no reason')}"
             )
         return said
+
+    def save(self, fd: int, *, timeout: float) -> None:
+        """Write the machine's state to the file `fd`; the machine is stopped then."""
+        self.send_fd("state", fd)
+        self.migrate("fd:state", timeout=timeout)
 
     def _next_status(self, deadline: float) -> str:
         left = max(0.0, deadline - time.monotonic())

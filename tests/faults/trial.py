@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -208,6 +209,16 @@ class Trial:
         left = {name for name in (JOURNAL, FACTS, CONTROL) if (place() / name).exists()}
         assert not left, f"in {place()} there is still {left}"
         return seconds
+
+
+@contextmanager
+def on_this_host(prefix: str) -> Iterator[Trial]:
+    """The host before, and after the test the same host. Its folder lies on a disk, where a swap
+    file can be."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/var/tmp") as folder:
+        trial = Trial(Path(folder))
+        yield trial
+        trial.given_back()
 
 
 def journal() -> Record:

@@ -41,8 +41,7 @@ def small_lab(configs: Sequence[VmConfig]) -> Iterator[tuple[LabTarget, list[Pro
 def _start(config: VmConfig, group: MemoryGroup, stack: ExitStack) -> ProcessVm:
     own = group.child(config.name)
     own.create()
-    join = [path for path in (own.path, own.unified_path) if path is not None]
-    vm = ProcessVm(config, Places(own.path, own.unified_path, tuple(dict.fromkeys(join))))
+    vm = ProcessVm(config, Places.of(own))
     stack.callback(vm.stop, timeout=5)
     vm.start()
     return vm

@@ -27,13 +27,9 @@ from memlab.vm.state import saved_state
 Start = Callable[..., QemuVm]
 READY_SECONDS = 60.0
 _NUMBERS = count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if shutil.which(PROGRAM) is None and not os.environ.get("MEMLAB_NO_SKIP"):
-        skip = pytest.mark.skip(reason=f"needs {PROGRAM}: apt-get install qemu-system-x86")
-        for item in items:
-            item.add_marker(skip)
+NEEDS_QEMU = pytest.mark.skipif(
+    shutil.which(PROGRAM) is None, reason="apt install qemu-system-x86, then scripts/test vm"
+)
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +59,6 @@ def start(image: GuestImage, tmp_path: Path) -> Iterator[Start]:
             owner = next(_NUMBERS)
             own = group.child(f"g{owner}")
             own.create()
-            join = tuple(path for path in (own.path, own.unified_path) if path is not None)
-            places = Places(own.path, own.unified_path, tuple(dict.fromkeys(join)))
             config = VmConfig(
                 f"g{owner}", owner, memory, seed=5, backend=Backend.QEMU, workload=workload,
                 guest_swap=guest_swap, cache_file=cache_file,
@@ -88,7 +82,7 @@ def start(image: GuestImage, tmp_path: Path) -> Iterator[Start]:
                 state = os.open(saved_state(hardware, image, identity=identity), os.O_RDONLY)
                 stack.callback(os.close, state)
             vm = QemuVm(
-                config, places, hardware, image=image, state=state, disks=disks,
+                config, Places.of(own), hardware, image=image, state=state, disks=disks,
                 identity=identity, report_seconds=0.05,
             )  # fmt: skip
             stack.callback(vm.stop, timeout=2)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -18,20 +18,18 @@ from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.report.html import page
 from memlab.units import MIB
-from tests.faults.trial import Trial
+from tests.faults.trial import Trial, on_this_host
+from tests.vm.conftest import NEEDS_QEMU
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, NEEDS_QEMU]
 QUICK = Path(__file__).with_name("quick.yaml")
 PRESSURE = Path(__file__).with_name("pressure.yaml")
 
 
 @pytest.fixture
 def trial() -> Iterator[Trial]:
-    """The host before, and after the test the same host."""
-    with tempfile.TemporaryDirectory(prefix="vm-", dir="/var/tmp") as folder:
-        trial = Trial(Path(folder))
+    with on_this_host("vm-") as trial:
         yield trial
-        trial.given_back()
 
 
 def run(text: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> RunOutcome:
@@ -52,6 +50,7 @@ def test_the_bundled_lab_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         residual = source.series(Entity.LAB, "residual").between(*source.window).known
         used = source.series(Entity.LAB, "used").known
         assert residual and max(map(abs, residual)) <= 0.04 * max(used)
+        assert median(map(abs, residual)) <= 0.02 * max(used)
         text = page(source)
     assert "QEMU: accelerator" in text and "Page sharing, VM by VM" in text
 
@@ -163,7 +162,10 @@ def test_pages_that_leave_and_come_back_are_in_the_guest_s_latency(
     assert outcome.said is Said.PASSED, outcome.reasons  # no page lost: verify is part of it
     with Derived.open(outcome.recording) as source:
         before, under = (
-            source.percentile("guest", 0.99, start, end) for start, end in ((4, 8), (12, 22))
+            # About a tenth of the operations has to wait. The slowest hundredth of the others is
+            # the neighbours': an emulated processor that is not scheduled.
+            source.percentile("guest", 0.95, start, end)
+            for start, end in ((4, 8), (12, 22))
         )
         compressed = max(source.series(Entity.LAB, "compressed").known)
         swapped = max(source.series(Entity.LAB, "swapped").known)

@@ -41,7 +41,8 @@ static void load(const char *name)
 	int flags = length > 3 && !strcmp(name + length - 3, ".ko") ? 0 : MODULE_INIT_COMPRESSED_FILE;
 	if (fd < 0 || (syscall(SYS_finit_module, fd, "", flags) && errno != EEXIST))
 		fprintf(stderr, "memlab-agent: module %s: %s\n", name, strerror(errno));
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	unlink(path); /* its pages are the guest's again */
 }
 
@@ -71,20 +72,13 @@ static void report_small_blocks(void)
 	close(fd);
 }
 
-static void become_victim(void)
+static void set_oom_score(const char *score)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "0", 1) != 1)
+	if (fd < 0 || write(fd, score, strlen(score)) < 0)
 		fprintf(stderr, "memlab-agent: oom_score_adj: %s\n", strerror(errno));
-	close(fd);
-}
-
-static void protect(void)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "-1000", 5) != 5)
-		fprintf(stderr, "memlab-agent: oom_score_adj: %s\n", strerror(errno));
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }
 
 static void switch_off(void)
@@ -120,11 +114,11 @@ void init_run(void)
 		switch_off();
 	}
 	control_open(port, true);
-	protect();
+	set_oom_score("-1000");
 	pid_t agent = fork();
 	if (agent < 0)
 		die("cannot fork: %s", strerror(errno));
 	if (agent)
 		see_to_the_end(agent);
-	become_victim();
+	set_oom_score("0"); /* of the two the agent is the one to be killed */
 }

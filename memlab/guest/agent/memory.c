@@ -24,10 +24,10 @@ struct wanted {
 static struct wanted meminfo[] = {{"MemTotal:", 0}, {"MemFree:", 0},   {"Buffers:", 0},
 				  {"Cached:", 0},   {"Shmem:", 0},     {"SwapTotal:", 0},
 				  {"SwapFree:", 0}, {"SwapCached:", 0}};
-static struct wanted vmstat[] = {{"pswpin", 0},		  {"pswpout", 0}, {"balloon_inflate", 0},
-				 {"balloon_deflate", 0}, {"pgfault", 0}, {"pgmajfault", 0}};
+static struct wanted vmstat[] = {{"pswpin", 0},		 {"pswpout", 0}, {"balloon_inflate", 0},
+				 {"balloon_deflate", 0}, {"pgpgin", 0}, {"pgsteal_file", 0}};
 enum { TOTAL, FREE_NOW, BUFFERS, CACHED, SHMEM, SWAP_TOTAL, SWAP_FREE, SWAP_CACHED };
-enum { SWAP_IN, SWAP_OUT, INFLATED, DEFLATED, FAULTS, MAJOR_FAULTS };
+enum { SWAP_IN, SWAP_OUT, INFLATED, DEFLATED, READ_KIB, DROPPED };
 #define MEMINFO (sizeof meminfo / sizeof *meminfo)
 #define VMSTAT (sizeof vmstat / sizeof *vmstat)
 
@@ -87,5 +87,8 @@ void memory_collect(uint32_t configured)
 	counters.balloon_deflated = vmstat[DEFLATED].value;
 	counters.guest_swap_in = vmstat[SWAP_IN].value;
 	counters.guest_swap_out = vmstat[SWAP_OUT].value;
+	/* pgpgin is in KiB, of all reads: those of swap are counted apart. */
+	counters.cache_read = left(vmstat[READ_KIB].value / (PAGE / 1024), counters.guest_swap_in);
+	counters.cache_evicted = vmstat[DROPPED].value;
 	counters.guest_swap_pages = left(left(kib(SWAP_TOTAL), kib(SWAP_FREE)), kib(SWAP_CACHED));
 }
