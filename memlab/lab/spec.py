@@ -101,8 +101,9 @@ class Tps(Spec):
         le=1_000_000,
         description="Sharers of one frame at most; left alone if absent.",
     )
-    smart_scan: Switch | None = Field(
-        default=None, description="Skip pages that did not merge lately; left alone if absent."
+    smart_scan: Switch = Field(
+        default=False,
+        description="Skip pages that did not merge lately; equal pages may then never meet.",
     )
 
 
