@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from memlab.cli.asroot import only_users_site, package, typed_as_root
 from memlab.kernel.finding import AS_ROOT, Feature, Finding
 from memlab.units import format_size
+
+if TYPE_CHECKING:
+    from memlab.lab.spec import Lab
 
 AS_ROOT_WORDS: Final = "as root: "
 """How the repair of what only root can find out begins; the command follows."""
@@ -70,7 +73,7 @@ def diagnose(*, deep: bool = False) -> Diagnosis:
     """Find everything out; `deep` needs root and turns knobs for a moment."""
     from memlab.kernel.probe import probe, probe_deep
 
-    found = {one.feature: one for one in probe(folder=_swap_folder())}
+    found = {one.feature: one for one in probe(folder=swap_folder())}
     if deep:
         found |= {one.feature: one for one in probe_deep()}
     findings = tuple(_as_typed(one) for one in found.values())
@@ -87,7 +90,8 @@ def _as_typed(one: Finding) -> Finding:
     return replace(one, repair=f"{AS_ROOT_WORDS}{typed_as_root(*words)}")
 
 
-def _swap_folder() -> Path:
+def swap_folder() -> Path:
+    """Where a swap file would lie."""
     from memlab.lab.plan import SWAP_DIRECTORIES
 
     fit = (path for path in SWAP_DIRECTORIES if path.is_dir() and os.access(path, os.W_OK))
@@ -113,22 +117,27 @@ def _labs(findings: Sequence[Finding]) -> Iterator[LabFit]:
     """Each bundled lab held against what was found, its budget against the memory there is."""
     import psutil
 
-    from memlab.lab.admission import sums
-    from memlab.lab.fitness import wanted
     from memlab.lab.load import bundled, load
 
-    works = {one.feature: one.works for one in findings}
     available = psutil.virtual_memory().available
     for path in bundled():
-        lab = load(path).lab
-        missing = {name for name in wanted(lab) if works.get(name) is False}
-        if not sums(lab, available).host_has_room:
-            missing.add(Feature.MEMORY)
-        unknown = {name for name in wanted(lab) if works.get(name) is None} - missing
-        # Root's rights are asked for by `up`, so they alone are no reason to doubt.
-        doubts = unknown - {Feature.ROOT}
-        runs = False if missing else (None if doubts else True)
-        yield LabFit(lab.name, runs, tuple(sorted(missing)), tuple(sorted(doubts)))
+        yield lab_fit(load(path).lab, findings, available)
+
+
+def lab_fit(lab: Lab, findings: Sequence[Finding], available: int) -> LabFit:
+    """One lab held against what was found, its budget against the `available` bytes."""
+    from memlab.lab.admission import sums
+    from memlab.lab.fitness import wanted
+
+    works = {one.feature: one.works for one in findings}
+    missing = {name for name in wanted(lab) if works.get(name) is False}
+    if not sums(lab, available).host_has_room:
+        missing.add(Feature.MEMORY)
+    unknown = {name for name in wanted(lab) if works.get(name) is None} - missing
+    # Root's rights are asked for by `up`, so they alone are no reason to doubt.
+    doubts = unknown - {Feature.ROOT}
+    runs = False if missing else (None if doubts else True)
+    return LabFit(lab.name, runs, tuple(sorted(missing)), tuple(sorted(doubts)))
 
 
 def _notes(findings: Sequence[Finding]) -> Iterator[str]:

@@ -25,6 +25,7 @@ VERBS: Final = {
     "compare": "compare policies on one lab, or runs with each other",
     "report": "make the HTML report of a recording",
     "export": "write a recording as csv, jsonl or parquet",
+    "exercise": "learn: exercises that run here and check themselves",
     "image": "the kernel and initramfs that QEMU guests start from",
     "box": "a small virtual machine in which memlab runs, without root or risk",
     "validate": "check a lab file; every fault at once",

@@ -89,7 +89,7 @@ def command(
         return 0
     if detach:
         return detached(prepared)
-    return _attended(prepared, baseline, form, quiet, notes)
+    return attended(prepared, baseline, form, quiet, notes)
 
 
 def _runs_already(prepared: Prepared, *, replace: bool, recreate: bool) -> bool:
@@ -115,7 +115,9 @@ def _runs_already(prepared: Prepared, *, replace: bool, recreate: bool) -> bool:
     return True
 
 
-def _attended(prepared: Prepared, baseline: str | None, form: str, quiet: bool, notes: bool) -> int:
+def attended(
+    prepared: Prepared, baseline: str | None, form: str, quiet: bool, notes: bool = False
+) -> int:
     """Run it in the foreground, show it while it runs, then the verdict."""
     from memlab.cli.verdict import show_outcome
     from memlab.lab.session import Nobody, Session

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -58,7 +58,8 @@ class Loaded:
 
     `tree` is the file after `${…}` and `--set`, as plain values: what the recording keeps.
     `variables` are those of the environment that the file has used, and their values.
-    `time_scale` is what the lab's times have been multiplied by; see `stretch`.
+    `time_scale` is what the lab's times have been multiplied by; see `stretch`. `notes` are the
+    keys beginning with `x-`, without that; the recording keeps them.
     """
 
     lab: Lab
@@ -68,6 +69,7 @@ class Loaded:
     document: Document
     variables: Mapping[str, str]
     time_scale: float = 1.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -105,11 +107,18 @@ def loads(
 ) -> Loaded:
     """The lab in `text`, as `load` does."""
     document, used = read(text), _Used(environ)
+    notes = _notes(document.tree)
     folder = Path(name).parent if name != "stdin" else Path()
     lab, faults = build(document, sets=sets, environ=used, folder=folder)
     if lab is None or faults:
         raise LabFileError(name, faults, source=text)
-    return Loaded(lab, text, name, document.tree, document, used.found)
+    return Loaded(lab, text, name, document.tree, document, used.found, notes=notes)
+
+
+def _notes(tree: Any) -> dict[str, Any]:
+    """What the file says under `x-…`: nothing to memlab, but kept with the run."""
+    top = tree.items() if isinstance(tree, dict) else ()
+    return {key[2:]: value for key, value in top if isinstance(key, str) and key[:2] == "x-"}
 
 
 class _Used(Mapping[str, str]):

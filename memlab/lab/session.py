@@ -133,6 +133,7 @@ class Session:
                     )
                     opening |= guests.facts()
                     opening["time_scale"] = self.prepared.loaded.time_scale
+                    opening["notes"] = dict(self.prepared.loaded.notes)
                     if self._baseline is not None:
                         opening["baseline"] = self._baseline
                     recording = Recording.create(self.path, opening)

@@ -104,19 +104,19 @@ def parse(text: str, *, vms: Collection[str] | None = None, instant: bool = Fals
 def _verdict(condition: Condition, value: Value, scope: Scope) -> Verdict:
     """The result with the figures that made it."""
     tree, text = condition.tree, condition.text
-    shown = _shown(tree, scope, text)
-    measured = "; ".join(f"{name} = {figure}" for name, figure in shown.items()) or "nothing"
+    told = _shown(tree, scope, text)
+    measured = "; ".join(f"{name} = {figure}" for name, figure in told.items()) or "nothing"
     expected = text
     if isinstance(tree, Infix) and tree.compares:
-        measured = next(iter(shown.values()), measured)
+        measured = next(iter(told.values()), measured)
         unit = _unit(tree)
         right = evaluate(tree.right, scope)
-        expected = f"{tree.sign} {_format(right.known, unit)}"
+        expected = f"{tree.sign} {shown(right.known, unit)}"
     if value.known is None:
         return Verdict(Outcome.INCONCLUSIVE, measured, expected, value.reason, value.where)
     outcome = Outcome.PASS if value.known else Outcome.FAIL
     moment = f" at {value.where:.1f} s" if value.where is not None else ""
-    name = next(iter(shown), "") if isinstance(tree, Infix) and tree.compares else ""
+    name = next(iter(told), "") if isinstance(tree, Infix) and tree.compares else ""
     why = f"{name} was {measured}{moment}" if name else f"{measured}{moment}"
     return Verdict(outcome, measured, expected, f"{why}, expected {expected}", value.where)
 
@@ -126,14 +126,14 @@ def _shown(node: Node, scope: Scope, text: str) -> dict[str, str]:
     if isinstance(node, Infix) and node.compares:
         left = evaluate(node.left, scope)
         name = text[node.left.start : node.left.end]
-        return {f"{scope.vm}: {name}" if scope.vm else name: _format(left.known, _unit(node))}
+        return {f"{scope.vm}: {name}" if scope.vm else name: shown(left.known, _unit(node))}
     inside: Scope | None = scope
     if isinstance(node, Call):
         inside = _telling(node, scope)
-    shown: dict[str, str] = {}
+    found: dict[str, str] = {}
     for child in children(node) if inside is not None else ():
-        shown |= _shown(child, inside or scope, text)
-    return shown
+        found |= _shown(child, inside or scope, text)
+    return found
 
 
 def _telling(node: Call, scope: Scope) -> Scope | None:
@@ -171,7 +171,8 @@ def _unit(node: Infix) -> Unit | None:
     return next((unit for unit in units if unit is not None), None)
 
 
-def _format(value: float | bool | None, unit: Unit | None) -> str:
+def shown(value: float | bool | None, unit: Unit | None) -> str:
+    """A value as people read it: `48.2 MiB`, `1.2 s`, `15 %`, `true`, `absent`."""
     if value is None:
         return "absent"
     if isinstance(value, bool):

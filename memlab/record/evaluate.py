@@ -73,6 +73,11 @@ class Recorded:
         """Names of the VMs."""
         return self.source.vms
 
+    @property
+    def time_scale(self) -> float:
+        """What the run's times were multiplied by: `at(x, 12s)` means the lab file's 12 s."""
+        return float(self.source.manifest.get("time_scale") or 1.0)
+
     def series(self, entity: Entity, name: str, vm: str) -> Series:
         """One column over the whole run."""
         key = (entity, name, vm)
@@ -229,7 +234,7 @@ def _over_time(node: Call, scope: Scope) -> Value:
     inner = node.arguments[0]
     start, end = scope.view.window
     if node.name == "at" and isinstance(limit := node.arguments[1], Literal):
-        start, end = 0.0, limit.value
+        start, end = 0.0, limit.value * scope.view.time_scale
     values = [evaluate(inner, replace(scope, sample=sample)) for sample in
               samples(inner, scope, start, end)]  # fmt: skip
     if not values:

@@ -126,6 +126,21 @@ def check(node: Node, *, vms: Collection[str] | None, instant: bool) -> tuple[Fi
     return tuple(checker.findings)
 
 
+def check_value(node: Node, *, vms: Collection[str] | None) -> tuple[Finding, ...]:
+    """All that is wrong with the tree of one figure of a run."""
+    checker = _Checker(vms, instant=False)
+    sort = checker.sort(node)
+    place = node.start + 1
+    if not sort.broken and sort.truth:
+        checker.found(place, "this is a condition, not a value", "take the comparison away")
+    elif not sort.broken and sort.per_vm:
+        checker.found(place, "vm.… is each VM in turn", "put it into sum_vms(…) or max_vms(…)")
+    elif not sort.broken and sort.varies:
+        fix = "say which: mean(…), max(…), last(…) or at(…, 12s)"
+        checker.found(place, "it has a value at each sample", fix)
+    return tuple(checker.findings)
+
+
 def sort_of(node: Node) -> Sort:
     """The sort of a node of a tree that `check` has accepted."""
     return _Checker(None, instant=False).sort(node)

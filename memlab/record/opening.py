@@ -127,7 +127,7 @@ def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
 
 def find_run(path: Path) -> Path:
     """The recording meant by `path`: a recording, a run's directory, or (the newest run of) a
-    lab's directory or the directory that has the lab's directories.
+    lab's directory, the directory that has the lab's directories, or an exercise's.
 
     Raises RecordingError if there is none.
     """
@@ -135,7 +135,8 @@ def find_run(path: Path) -> Path:
         return path
     if (path / RECORDING_NAME).is_file():
         return path / RECORDING_NAME
-    runs = [*path.glob(f"runs/*/{RECORDING_NAME}"), *path.glob(f"*.memlab/runs/*/{RECORDING_NAME}")]
+    below = ("runs/*", "*.memlab/runs/*", "runs/*.memlab/runs/*")
+    runs = [run for one in below for run in path.glob(f"{one}/{RECORDING_NAME}")]
     if not runs:
         raise RecordingError(f"there is no recording at {path}", hint=_NO_RECORDING)
     return max(runs, key=lambda run: (run.parent.name, run.stat().st_mtime_ns))

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from memlab.record.columns import Entity, Unit
 from memlab.record.series import Event, Source
-from memlab.report import facts, sections
+from memlab.report import facts, predictions, sections
 from memlab.report.answer import answer, price, question
 from memlab.report.axis import axis
 from memlab.report.charts import Chart, Layer, Maker
@@ -79,6 +79,7 @@ class _Page:
         return join(
             self._head(),
             self._main(),
+            predictions.shown(self._source),
             sections.expectations(self._source),
             self._price(),
             self._vms(),

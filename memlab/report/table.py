@@ -12,6 +12,7 @@ from rich.text import Text
 from memlab.record.series import Source
 from memlab.report import facts
 from memlab.report.answer import answer, price, question
+from memlab.report.predictions import predictions
 from memlab.report.verdict import NO_BASELINE, Line, Verdict, verdict
 from memlab.report.waterfall import NO_SAMPLE, told
 from memlab.report.window import Figure
@@ -38,6 +39,7 @@ def summary(source: Source, baseline: Source | None = None) -> RenderableType:
         verdict_table(found) if found.samples else Text(NO_SAMPLE, style="yellow"),
         Text(),
         *_work(found),
+        *_predictions(source),
         *_expects(source),
         *_host(source),
         *_standing(source),
@@ -93,6 +95,13 @@ def _within(found: Verdict) -> str:
     if found.peak.value is None or found.budget.value is None:
         return ""
     return f"peak in the window {mib(found.peak.value)}; the budget is {mib(found.budget.value)}"
+
+
+def _predictions(source: Source) -> list[RenderableType]:
+    return [
+        Text(f"predicted {one.given}, measured {one.real} {one.off}: {one.ask}")
+        for one in predictions(source)
+    ]
 
 
 def _work(found: Verdict) -> list[RenderableType]:

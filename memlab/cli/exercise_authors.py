@@ -1,0 +1,115 @@
+"""`memlab exercise new` and `verify`: for those who write exercises."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from memlab.cli.words import say
+
+if TYPE_CHECKING:
+    from memlab.exercises.course import Lesson
+    from memlab.exercises.play import Play
+    from memlab.exercises.verify import Trial
+
+
+@click.command("new")
+@click.argument("folder", type=click.Path(path_type=Path))
+def new(folder: Path) -> int:
+    """Write a small exercise to begin with into FOLDER; it passes `verify` as it is."""
+    from memlab.errors import UsageError
+    from memlab.exercises.course import TEMPLATE
+
+    if folder.exists():
+        raise UsageError(f"{folder} is there already", hint="name a new folder")
+    shutil.copytree(TEMPLATE, folder)
+    say(f"wrote {folder}; next: memlab exercise verify {folder}")
+    return 0
+
+
+@click.command("verify")
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="The whole course.")
+@click.option("--only", type=click.Choice(["reference", "empty", "wrong"]), help="One trial.")
+@click.option("--dry", is_flag=True, help="Look at the files only; nothing is run.")
+@click.option("--recorded", type=click.Path(exists=True, path_type=Path), metavar="DIR",
+              help="Judge the recordings kept there, run nothing.")  # fmt: skip
+@click.option("--keep", "keep_in", type=click.Path(path_type=Path), metavar="DIR",
+              help="Keep the recordings there, small.")  # fmt: skip
+def verify(
+    names: tuple[str, ...],
+    everything: bool,
+    only: str | None,
+    dry: bool,
+    recorded: Path | None,
+    keep_in: Path | None,
+) -> int:
+    """Try exercises NAMES as their author: the files, and three solutions, each really run.
+
+    The reference solution has to pass, doing nothing must not, and the wrong one has to fail at the
+    check, and with the words, that exercise.yaml names. Needs root, but for --dry and --recorded.
+    """
+    from memlab.exercises.course import course, find
+    from memlab.exercises.verify import Trial
+
+    lessons = course() if everything else [find(name) for name in names]
+    trials = [Trial(only)] if only else list(Trial)
+    if not dry and recorded is None:
+        from memlab.cli.asroot import become_root
+
+        become_root(["run the exercises' labs, one after the other"])
+    failed = 0
+    for lesson in lessons:
+        found = _files(lesson)
+        if not dry and not found:
+            found = [fault for trial in trials if (fault := _try(lesson, trial, recorded, keep_in))]
+        for fault in found:
+            click.echo(f"{lesson.name}: {fault}")
+        failed += bool(found)
+    say(f"{len(lessons) - failed} of {len(lessons)} are sound")
+    return 1 if failed else 0
+
+
+def _files(lesson: Lesson) -> list[str]:
+    from memlab.exercises.soundness import faults_of
+
+    return faults_of(lesson)
+
+
+def _try(lesson: Lesson, trial: Trial, recorded: Path | None, keep_in: Path | None) -> str:
+    """Its fault, or nothing."""
+    from memlab.exercises.verify import attempt, keep, kept
+
+    with tempfile.TemporaryDirectory(prefix="memlab-") as made:
+        place = Path(made)
+
+        def perform(play: Play) -> Path:
+            if recorded is not None:
+                return kept(recorded, lesson, trial, play, place)
+            recording = run_play(play)
+            if keep_in is not None:
+                name = f"{play.stage}-{play.run}.sqlite.xz"
+                keep(recording, keep_in / lesson.name / trial / name)
+            return recording
+
+        tried = attempt(lesson, trial, place / lesson.name, perform)
+    passed, all_ = tried.mark.points
+    say(f"{lesson.name} {trial}: {tried.mark.result}, {passed} of {all_} checks")
+    return f"{trial}: {tried.fault}" if tried.fault else ""
+
+
+def run_play(play: Play) -> Path:
+    """Run it on this host; its recording."""
+    from memlab.lab.prepare import prepare
+    from memlab.lab.session import Nobody, Session
+
+    outcome = Session(prepare(play.loaded()), Nobody()).run()
+    outcome.restored.check()
+    return outcome.recording
+
+
+COMMANDS = (new, verify)
