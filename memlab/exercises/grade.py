@@ -98,7 +98,14 @@ def _graded(found: Submission, name: str) -> Row:
     facts = found.facts
     student, exercise = known_as(str(facts.get("student", ""))), str(facts.get("exercise", ""))
     row = Row(name, student, exercise, facts=facts)
-    lesson = find(exercise)
+    try:
+        return _marked(row, found, find(exercise))
+    except MemlabError as error:
+        return replace(row, remarks=(" ".join(error.message.split()),))
+
+
+def _marked(row: Row, found: Submission, lesson: Lesson) -> Row:
+    facts, student = found.facts, row.student
     answers, faults = parse(found.answers, lesson.exercise)
     if answers is None:
         return replace(row, remarks=(f"answers.yaml: {faults[0].message}",))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +21,7 @@ from memlab.exercises.judge import Case, Result, value
 from memlab.exercises.marks import Mark, StageMark, mark_stage
 from memlab.exercises.play import Play, plays, seal_new
 from memlab.exercises.spec import Kind, Language, Question, Solution, Stage
-from memlab.exercises.student import rendered
+from memlab.exercises.student import numbers_of, rendered, seed_of
 from memlab.record.derive import Derived
 from memlab.record.quantity import parse_quantity
 from memlab.units import MIB
@@ -163,6 +163,7 @@ def written(question: Question, amount: float | None) -> str:
 
 def _fault(lesson: Lesson, trial: Trial, stages: Sequence[StageMark]) -> str:
     """Why the trial did not come out as it should."""
+    seed = seed_of(AUTHOR, lesson.name)
     for stage in stages:
         if trial is Trial.REFERENCE and stage.result is not Result.PASSED:
             open_ = [one for one in stage.findings if one.result is not Result.PASSED]
@@ -171,19 +172,20 @@ def _fault(lesson: Lesson, trial: Trial, stages: Sequence[StageMark]) -> str:
         if trial is Trial.EMPTY and stage.result in (Result.PASSED, Result.INCONCLUSIVE):
             return f"stage {stage.number}: doing nothing is {stage.result}"
         if trial is Trial.WRONG:
-            fault = _not_meant(lesson.exercise.wrong[stage.number - 1], stage)
+            wrong = lesson.exercise.wrong[stage.number - 1]
+            fault = _not_meant(wrong, stage, numbers_of(lesson.exercise, seed))
             if fault:
                 return f"stage {stage.number}: {fault}"
     return ""
 
 
-def _not_meant(wrong: Solution, stage: StageMark) -> str:
+def _not_meant(wrong: Solution, stage: StageMark, numbers: Mapping[str, str]) -> str:
     failed = {one.name: one for one in stage.findings if one.result is Result.FAILED}
-    if wrong.fails is None or wrong.fails not in failed:
-        return f"the wrong solution should fail at {wrong.fails!r}; it fails at {list(failed)}"
-    said = failed[wrong.fails].say
-    if wrong.says and wrong.says not in said:
-        return f"{wrong.fails!r} should say {wrong.says!r}; it says {said!r}"
+    name, words = (rendered(text or "", numbers) for text in (wrong.fails, wrong.says))
+    if name not in failed:
+        return f"the wrong solution should fail at {name!r}; it fails at {list(failed)}"
+    if words not in failed[name].say:
+        return f"{name!r} should say {words!r}; it says {failed[name].say!r}"
     return ""
 
 
