@@ -1,7 +1,7 @@
 """What marking a class costs: `python -m benchmarks.grade [COUNT]`. No root, no kernel.
 
-COUNT submissions (200) of the first exercises are made from the recordings kept with the tests, each
-of another student's name with a seal of its own, and graded. Printed is the CPU time.
+COUNT submissions (200) of the first exercises are made from the recordings kept with the tests,
+each of another student with a seal of its own, and graded. Printed is the CPU time.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -236,3 +237,21 @@ def test_stages_that_were_given_are_not_judged(tmp_path: Path) -> None:
     folder = start(tmp_path)
     marked = mark(folder.lesson, folder.answers, {}, given=1)
     assert marked.result is Result.PASSED and marked.points == (0, 0)
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "exercises.md"
+
+
+def course_table() -> str:
+    rows = [f"| {n.name} | {n.exercise.title.en} | {n.exercise.minutes} |" for n in LESSONS]
+    return "\n".join(("| exercise | | minutes |", "|---|---|---:|", *rows))
+
+
+def test_the_guide_lists_the_course() -> None:
+    page = GUIDE.read_text("utf-8")
+    head, begin, rest = page.partition("<!-- course -->\n")
+    _, end, tail = rest.partition("<!-- end of course -->")
+    made = f"{head}{begin}{course_table()}\n{end}{tail}"
+    if os.environ.get("MEMLAB_WRITE_DOCS"):
+        GUIDE.write_text(made, "utf-8")
+    assert GUIDE.read_text("utf-8") == made
