@@ -40,6 +40,7 @@ def new(folder: Path) -> int:
               help="Judge the recordings kept there, run nothing.")  # fmt: skip
 @click.option("--keep", "keep_in", type=click.Path(path_type=Path), metavar="DIR",
               help="Keep the recordings there, small.")  # fmt: skip
+@click.option("--pictures", is_flag=True, help="Draw the handout's picture, from the reference.")
 def verify(
     names: tuple[str, ...],
     everything: bool,
@@ -47,13 +48,14 @@ def verify(
     dry: bool,
     recorded: Path | None,
     keep_in: Path | None,
+    pictures: bool,
 ) -> int:
     """Try exercises NAMES as their author: the files, and three solutions, each really run.
 
     The reference solution has to pass, doing nothing must not, and the wrong one has to fail at the
     check, and with the words, that exercise.yaml names. Needs root, but for --dry and --recorded.
     """
-    from memlab.exercises.course import course, find
+    from memlab.exercises.course import PICTURE, course, find
     from memlab.exercises.verify import Trial
 
     lessons = course() if everything else [find(name) for name in names]
@@ -64,9 +66,10 @@ def verify(
         become_root(["run the exercises' labs, one after the other"])
     failed = 0
     for lesson in lessons:
-        found = _files(lesson)
+        found = [one for one in _files(lesson) if not (pictures and PICTURE in one)]
         if not dry and not found:
-            found = [fault for trial in trials if (fault := _try(lesson, trial, recorded, keep_in))]
+            tried = (_try(lesson, one, recorded, keep_in, pictures=pictures) for one in trials)
+            found = [fault for fault in tried if fault]
         for fault in found:
             click.echo(f"{lesson.name}: {fault}")
         failed += bool(found)
@@ -80,18 +83,23 @@ def _files(lesson: Lesson) -> list[str]:
     return faults_of(lesson)
 
 
-def _try(lesson: Lesson, trial: Trial, recorded: Path | None, keep_in: Path | None) -> str:
+def _try(
+    lesson: Lesson, trial: Trial, recorded: Path | None, keep_in: Path | None, *, pictures: bool
+) -> str:
     """Its fault, or nothing."""
-    from memlab.exercises.verify import attempt, keep, kept
+    from memlab.exercises.verify import attempt, draw, keep, kept
 
     with tempfile.TemporaryDirectory(prefix="memlab-") as made:
         place = Path(made)
 
         def perform(play: Play) -> Path:
             if recorded is not None:
-                return kept(recorded, lesson, trial, play, place)
-            recording = run_play(play)
-            if keep_in is not None:
+                recording = kept(recorded, lesson, trial, play, place)
+            else:
+                recording = run_play(play)
+            if pictures and trial == "reference":
+                draw(lesson, play.stage, play.run, recording)
+            if keep_in is not None and recorded is None:
                 name = f"{play.stage}-{play.run}.sqlite.xz"
                 keep(recording, keep_in / lesson.name / trial / name)
             return recording

@@ -14,6 +14,7 @@ from memlab.exercises.spec import FILE, Exercise, Language, load_exercise
 COURSE: Final = Path(__file__).parent / "course"
 TEMPLATE: Final = Path(__file__).parent / "template"
 """What `memlab exercise new` writes."""
+PICTURE: Final = "picture.svg"
 _HANDOUTS: Final = {Language.ENGLISH: "README.md", Language.CHINESE: "README.zh-CN.md"}
 _SOLUTIONS: Final = {Language.ENGLISH: "solution.md", Language.CHINESE: "solution.zh-CN.md"}
 
@@ -47,6 +48,12 @@ class Lesson:
     def solution(self, language: Language) -> str:
         """The text that explains the solution."""
         return self._text(_SOLUTIONS, language)
+
+    @property
+    def picture(self) -> str | None:
+        """What the report draws of the reference solution, as SVG; None if it was not drawn yet."""
+        path = self.folder / PICTURE
+        return path.read_text("utf-8") if path.exists() else None
 
     def lab(self, name: str) -> str:
         """A lab file's text. UsageError if there is none of that name."""

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from memlab.errors import RecordingError, UsageError
 from memlab.exercises import answers as answering
 from memlab.exercises.answers import Answers
-from memlab.exercises.course import Lesson, find
+from memlab.exercises.course import PICTURE, Lesson, find
 from memlab.exercises.facts import facts_of
 from memlab.exercises.spec import Language
 from memlab.exercises.student import known_as, numbers_of, rendered, seed_of
@@ -137,7 +137,9 @@ def handed_out(lesson: Lesson, student: str, language: Language) -> dict[str, st
     labs = dict.fromkeys(stage.lab for stage in exercise.stages)
     # An author's exercise is found again by its path, one of the course by its name.
     named = lesson.name if find_by_name(lesson) else str(lesson.folder)
+    drawn = {} if lesson.picture is None else {PICTURE: lesson.picture}
     return {
+        **drawn,
         HANDOUT: rendered(lesson.handout(language), numbers),
         **{name: rendered(lesson.lab(name), numbers) for name in labs},
         answering.FILE: answering.fresh(exercise, named, student, language, numbers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from memlab.errors import MemlabError
-from memlab.exercises.course import Lesson
+from memlab.exercises.course import PICTURE, Lesson
 from memlab.exercises.spec import Exercise, Kind, Language, Question, Stage
 from memlab.exercises.student import numbers_of, places, rendered
 from memlab.lab.load import Loaded, loads
@@ -41,7 +41,7 @@ def faults_of(lesson: Lesson) -> list[str]:
 def _texts(lesson: Lesson) -> Iterator[str]:
     """Handout and solution in both languages, with no place that nothing fills in."""
     numbers = numbers_of(lesson.exercise, 0)
-    for name in ("README.md", "README.zh-CN.md", "solution.md", "solution.zh-CN.md"):
+    for name in ("README.md", "README.zh-CN.md", "solution.md", "solution.zh-CN.md", PICTURE):
         if not (lesson.folder / name).is_file():
             yield f"{name} is missing"
     for language in Language:

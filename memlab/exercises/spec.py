@@ -183,6 +183,14 @@ class Number(Spec):
     of: tuple[str | int, ...] = Field(min_length=1)
 
 
+class Picture(Spec):
+    """Which run of the reference solution is drawn in the handout, of which VM (all, if none)."""
+
+    stage: int = Field(default=1, ge=1)
+    run: Name | None = None
+    vm: Name | None = None
+
+
 class Exercise(Spec):
     """One exercise."""
 
@@ -195,6 +203,7 @@ class Exercise(Spec):
     numbers: dict[Name, Number] = Field(default_factory=dict)
     stages: tuple[Stage, ...] = Field(min_length=1)
     hints: tuple[Said, ...] = Field(min_length=1)
+    picture: Picture = Field(default_factory=Picture)
     reference: tuple[Solution, ...] = ()
     wrong: tuple[Solution, ...] = ()
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from memlab.errors import MemlabError, UsageError
 from memlab.exercises import answers as answering
-from memlab.exercises.course import Lesson
+from memlab.exercises.course import PICTURE, Lesson
 from memlab.exercises.folder import Folder
 from memlab.exercises.judge import Case, Result, value
 from memlab.exercises.marks import Mark, StageMark, mark_stage
@@ -24,6 +24,7 @@ from memlab.exercises.spec import Kind, Language, Question, Solution, Stage
 from memlab.exercises.student import numbers_of, rendered, seed_of
 from memlab.record.derive import Derived
 from memlab.record.quantity import parse_quantity
+from memlab.report.picture import picture
 from memlab.units import MIB
 
 AUTHOR: Final = "Ada Lovelace"
@@ -193,6 +194,15 @@ def keep(recording: Path, target: Path) -> None:
     """A recording, small: for tests that need no root."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(lzma.compress(recording.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def draw(lesson: Lesson, stage: int, run: str, recording: Path) -> None:
+    """The handout's picture, if this is the run that it shows."""
+    wanted = lesson.exercise.picture
+    name = lesson.exercise.stages[wanted.stage - 1].chosen(wanted.run)
+    if (stage, run) == (wanted.stage, name):
+        with Derived.open(recording) as source:
+            (lesson.folder / PICTURE).write_text(picture(source, wanted.vm or ""), "utf-8")
 
 
 def kept(folder: Path, lesson: Lesson, trial: Trial, play: Play, place: Path) -> Path:
