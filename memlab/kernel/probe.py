@@ -21,6 +21,12 @@ from memlab.kernel.files import HOST, Roots, read_int
 from memlab.kernel.finding import Feature, Finding
 from memlab.kernel.kvm import DEVICE
 from memlab.kernel.owner import Owner, acquire
+from memlab.kernel.probe_extra import (
+    probe_cgroup_v2,
+    probe_damon,
+    probe_mglru,
+    probe_vm_zswap,
+)
 from memlab.kernel.probe_host import (
     has_root,
     probe_cgroup,
@@ -82,6 +88,10 @@ def probe(
         ({Feature.PAGEMAP_SCAN}, lambda: [probe_pagemap_scan(root=root)]),
         ({Feature.FRAME_NUMBERS}, lambda: [probe_frame_numbers(root=root)]),
         ({Feature.PAGEOUT}, lambda: [probe_pageout(root=root)]),
+        ({Feature.CGROUP_V2}, lambda: [probe_cgroup_v2(roots)]),
+        ({Feature.VM_ZSWAP}, lambda: [probe_vm_zswap(roots)]),
+        ({Feature.MGLRU}, lambda: [probe_mglru(roots)]),
+        ({Feature.DAMON}, lambda: [probe_damon(roots)]),
         ({Feature.KVM}, lambda: [probe_kvm(kvm)]),
         ({Feature.QEMU}, lambda: [probe_qemu()]),
         ({Feature.OTHERS}, lambda: [others_at_work(roots)]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memlab.errors import HostError, KernelError
-from memlab.kernel import probe_host, probe_store, probe_view
+from memlab.kernel import probe_extra, probe_host, probe_store, probe_view
 from memlab.kernel.files import Roots
 from memlab.kernel.finding import Feature, Finding, tried
 from memlab.kernel.kvm import KvmSpeed, measure
@@ -95,6 +95,35 @@ class TestStore:
         reason = probe_store.probe_thp(Roots(sys=tmp_path)).reason
         assert "always" in reason
         assert "2.0 MiB" in reason
+
+
+class TestExtra:
+    def test_damon_that_somebody_uses_is_left_alone(self, tmp_path: Path) -> None:
+        base = tmp_path / "kernel/mm/damon/admin/kdamonds"
+        (base / "0").mkdir(parents=True)
+        roots = Roots(sys=tmp_path)
+        assert "no DAMON" in probe_extra.probe_damon(roots).reason
+        (base / "nr_kdamonds").write_text("1\n")
+        (base / "0/state").write_text("on\n")
+        found = probe_extra.probe_damon(roots)
+        assert found.works is False and "somebody uses it" in found.reason
+        (base / "0/state").write_text("off\n")
+        assert probe_extra.probe_damon(roots).works
+
+    @pytest.mark.parametrize(("told", "works"), [("0x0007", True), ("0x0000", False)])
+    def test_mglru_is_on_or_off(self, told: str, works: bool, tmp_path: Path) -> None:
+        (tmp_path / "kernel/mm/lru_gen").mkdir(parents=True)
+        (tmp_path / "kernel/mm/lru_gen/enabled").write_text(told + "\n")
+        assert probe_extra.probe_mglru(Roots(sys=tmp_path)).works is works
+
+    def test_zswap_of_each_vm_needs_v2(self, tmp_path: Path) -> None:
+        (tmp_path / "cgroup.controllers").write_text("memory\n")
+        roots = Roots(cgroup=tmp_path)
+        assert probe_extra.probe_cgroup_v2(roots).works
+        assert probe_extra.probe_vm_zswap(roots).works is False
+        (tmp_path / "init.scope").mkdir()
+        (tmp_path / "init.scope/memory.zswap.current").write_text("0\n")
+        assert probe_extra.probe_vm_zswap(roots).works
 
 
 class TestOthers:

@@ -1,0 +1,82 @@
+"""What some kernels have and labs may ask for: looked at, nothing is turned."""
+
+from __future__ import annotations
+
+from memlab.errors import HostError
+from memlab.kernel import cgroup
+from memlab.kernel.cgroup import Layout
+from memlab.kernel.files import Roots, read_text
+from memlab.kernel.finding import Feature, Finding, tried
+
+_ACCESSES = 0x1
+"""Of lru_gen/enabled: the multi-generational LRU itself (Documentation/admin-guide/mm)."""
+
+
+def probe_cgroup_v2(roots: Roots) -> Finding:
+    """Whether memory is limited by cgroup v2: reservations, memory.high, per-VM compression."""
+
+    def work() -> str:
+        found = cgroup.layout(roots)
+        if found is not Layout.V2:
+            raise HostError(f"the memory controller is on cgroup {found}")
+        return "the memory controller is on cgroup v2"
+
+    return tried(
+        Feature.CGROUP_V2, "looked where the memory controller is mounted", work,
+        repair="boot with systemd.unified_cgroup_hierarchy=1, or use --box",
+        affects=("reservations that the kernel keeps (memory.min)",),
+    )  # fmt: skip
+
+
+def probe_vm_zswap(roots: Roots) -> Finding:
+    """Whether compressed pages are charged to the VM that they belong to (5.19, on v2)."""
+
+    def work() -> str:
+        if cgroup.layout(roots) is not Layout.V2:
+            raise HostError("on cgroup v1 compressed pages are charged to nobody")
+        if not any(roots.cgroup.glob("*/memory.zswap.current")):
+            raise HostError("no group has memory.zswap.current: it came with 5.19")
+        return "groups have memory.zswap.current"
+
+    return tried(
+        Feature.VM_ZSWAP, "looked for memory.zswap.current", work,
+        repair="use a kernel from 5.19 on with cgroup v2, or --box", affects=("vm.compressed",),
+    )  # fmt: skip
+
+
+def probe_mglru(roots: Roots) -> Finding:
+    """Whether pages are aged by the multi-generational LRU (6.1)."""
+
+    def work() -> str:
+        told = read_text(roots.sys / "kernel/mm/lru_gen/enabled")
+        if told is None:
+            raise HostError("this kernel has none (CONFIG_LRU_GEN)")
+        if not int(told, 0) & _ACCESSES:
+            raise HostError(f"it is switched off: lru_gen/enabled is {told}")
+        return f"lru_gen/enabled is {told}"
+
+    return tried(
+        Feature.MGLRU, "read /sys/kernel/mm/lru_gen/enabled", work,
+        repair="echo y > /sys/kernel/mm/lru_gen/enabled, where it was built; or use --box",
+        affects=("labs that need: [mglru]",),
+    )  # fmt: skip
+
+
+def probe_damon(roots: Roots) -> Finding:
+    """Whether DAMON can be asked for its findings, and nobody else uses it (sysfs since 5.18)."""
+
+    def work() -> str:
+        base = roots.sys / "kernel/mm/damon/admin/kdamonds"
+        count = read_text(base / "nr_kdamonds")
+        if count is None:
+            raise HostError("this kernel has no DAMON with a sysfs interface")
+        states = {read_text(path) for path in base.glob("*/state")}
+        if "on" in states:
+            raise HostError("somebody uses it already: a kdamond is on")
+        return "it is there, and nobody uses it"
+
+    return tried(
+        Feature.DAMON, "read /sys/kernel/mm/damon/admin", work,
+        repair="use a kernel with CONFIG_DAMON_SYSFS, or --box",
+        affects=("labs that need: [damon]",),
+    )  # fmt: skip
