@@ -209,7 +209,9 @@ class Session:
         return Observer.start(
             self.path,
             clock_zero=self._zero,
-            periods=Periods(sample.fast, sample.medium, sample.deep),
+            periods=Periods(
+                sample.fast, sample.medium, sample.deep, referenced=self.lab.active.looks
+            ),
             lab=LabTarget(
                 memory_group=group.path,
                 unified_group=group.unified_path,

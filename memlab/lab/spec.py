@@ -195,11 +195,20 @@ class Active(Spec):
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=2.0, description="How long they are watched."
     )
+    referenced: Switch = Field(
+        default=False,
+        description="Estimate it a second time, from outside, by the accessed bits.",
+    )
 
     @property
     def watched(self) -> tuple[int, float]:
         """Pages and seconds; no pages if it is off."""
         return (self.pages if self.enabled else 0, self.period)
+
+    @property
+    def looks(self) -> float:
+        """Seconds between two looks at the accessed bits; 0 if none is asked for."""
+        return self.period if self.enabled and self.referenced else 0.0
 
 
 class Sampling(Spec):
