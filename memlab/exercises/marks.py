@@ -11,7 +11,7 @@ from typing import Any
 from memlab.errors import MemlabError
 from memlab.exercises.answers import Answers
 from memlab.exercises.course import Lesson
-from memlab.exercises.facts import facts_of
+from memlab.exercises.facts import digest, facts_of
 from memlab.exercises.judge import Case, Finding, Guess, Result, guesses, judge, total
 from memlab.exercises.play import sets_of
 from memlab.exercises.spec import Stage
@@ -104,14 +104,18 @@ def _changed(
 ) -> Iterator[Finding]:
     """What of the lab file was changed that is not the student's to change."""
     sets = sets_of(stage, run, numbers)
-    handed = loads(rendered(lesson.lab(stage.lab), numbers), sets=sets).tree
+    name = str(lesson.folder / stage.lab)
+    handed = loads(rendered(lesson.lab(stage.lab), numbers), name=name, sets=sets).tree
     try:
-        recorded = loads(str(source.manifest.get("source")), sets=sets).tree
+        recorded = loads(str(source.manifest.get("source")), name=name, sets=sets).tree
     except MemlabError as error:
         yield Finding("the lab is the exercise's", Result.FAILED, f"cannot be read: {error}")
         return
     free = tuple(rendered(path, numbers) for path in stage.fill)
-    paths = [path for path in _differing(handed, recorded) if not path.startswith(free or "\0")]
+    digests = facts_of(source.manifest).get("files", {})
+    files = [one for one in lesson.exercise.files if digests.get(one) != digest(lesson.lab(one))]
+    differing = (*_differing(handed, recorded), *files)
+    paths = [path for path in differing if not path.startswith(free or "\0")]
     if paths:
         say = f"changed, and not yours to change: {', '.join(paths[:5])}; memlab exercise reset"
         yield Finding("the lab is the exercise's", Result.FAILED, say)
