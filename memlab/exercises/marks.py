@@ -92,14 +92,14 @@ def mark_stage(
             run: stack.enter_context(Derived.open(path)) for run, path in recordings.items()
         }  # fmt: skip
         case = Case(stage, numbers, answers, runs)
-        changed = [one for run in runs for one in _changed(lesson, stage, run, runs[run], numbers)]
-        findings = [*changed, *judge(case)]
+        different = [one for run in runs for one in changed(lesson, stage, run, runs[run], numbers)]
+        findings = [*different, *judge(case)]
         return StageMark(
             number, case.words(stage.title), tuple(findings), tuple(guesses(case)), given
         )
 
 
-def _changed(
+def changed(
     lesson: Lesson, stage: Stage, run: str, source: Source, numbers: Mapping[str, str]
 ) -> Iterator[Finding]:
     """What of the lab file was changed that is not the student's to change."""
