@@ -4,8 +4,8 @@
 
 The 24 orders take turns, so that a slow minute of the machine is nobody's alone. Each run is added
 to FILE as it ends, and what is there is not run again: break it off, or give it --minutes, and go
-on later. Prints medians over the repeats, best first: operations per second of the two web servers,
-the latency of the slower one, and what was read from and written to the swap device.
+on later. Prints medians over the repeats, best first: operations per second of the web servers,
+the p99 latency of one of them, and what was read from and written to the swap device.
 """
 
 from __future__ import annotations
