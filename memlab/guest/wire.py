@@ -18,6 +18,8 @@ when the balloon has reached its target or can go no further (`"stuck":true`), a
 `{"event":"bad-page","page":…,"frame":…,"class":…}` when an operation read what should not stand
 there, `{"event":"guest-swap-error","slot":…}`. Sizes are bytes, `page` and `frame` are numbers.
 
+`boot` in a lab with a network also has `"network":{"address":"10.0.0.3","prefix":16,"mac":"02:…"}`,
+and `{"id":9,"cmd":"ping","address":"10.0.0.1"}` tells the `seconds` until that one has answered.
 `sample` starts the estimate of active memory: so many random frames are watched for so many
 seconds, again and again (0 pages end it). `stats` answers the fields of the board by name, and
 `workload`, `phase` (fill, run, pause, no-memory), `p50_ns`, `p99_ns`, `p999_ns` of the running

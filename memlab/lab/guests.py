@@ -17,7 +17,7 @@ from memlab.lab.spec import Lab, VmSpec
 from memlab.vm.accel import accelerator, why_not_kvm
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
-from memlab.vm.hardware import Accelerator, Hardware
+from memlab.vm.hardware import Accelerator, Hardware, Nic
 from memlab.vm.launch import Disks
 from memlab.vm.qemu import QemuVm
 from memlab.vm.state import saved_state
@@ -74,17 +74,20 @@ class Guests:
         places: Places,
         *,
         disks: Disks,
+        tap: int | None,
         opened: ExitStack,
         on_spawn: Callable[[int], None],
     ) -> QemuVm:
         """The VM `spec`. What it starts from is open until `opened` is closed."""
         start = self.starts[spec.name]
+        seat = config.network
         state = None
         if start.state is not None:
             state = os.open(start.state, os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, state)
         return QemuVm(
             config, places, start.hardware, image=start.image, state=state, disks=disks,
+            nic=None if tap is None or seat is None else Nic(tap, seat.mac),
             identity=_of(self.identity, start.hardware), on_spawn=on_spawn,
             report_seconds=self.report_seconds,
         )  # fmt: skip
@@ -117,6 +120,7 @@ def _hardware(spec: VmSpec, lab: Lab) -> Hardware:
         reporting=lab.mechanisms.reporting.enabled,
         guest_swap=spec.guest_swap,
         cache_file=spec.cache_file,
+        network=lab.network,
     )
 
 

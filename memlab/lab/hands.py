@@ -206,11 +206,15 @@ class Hands:
             case ["free", size]:
                 freed = parse_size(size)
                 return self._guest(machine).call("free", timeout=EXEC_SECONDS, size=freed)
+            case ["ping", who]:
+                seat = self.lab.seats.get(who)
+                address = seat.address if seat else who
+                return self._guest(machine).call("ping", timeout=EXEC_SECONDS, address=address)
             case ["balloon", size]:
                 return {"balloon": self._balloon(machine, Amount(size=parse_size(size)))}
         raise UsageError(
             f"the agent has no command {' '.join(words)!r}",
-            hint="it has: stats, verify, free SIZE, balloon SIZE",
+            hint="it has: stats, verify, free SIZE, balloon SIZE, ping VM",
         )
 
 

@@ -32,6 +32,7 @@ from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
 from memlab.lab.hands import Hands
 from memlab.lab.keeper import Keeper
+from memlab.lab.network import make_network
 from memlab.lab.outcome import Ended, RunOutcome
 from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
@@ -158,7 +159,8 @@ class Session:
             stack.callback(observer.stop)
             fleet = Fleet(
                 self.lab, stage, owner.journal, run=self.directory,
-                invoker=self.prepared.invoker, guests=guests, watch=keeper.watch,
+                invoker=self.prepared.invoker, guests=guests,
+                network=make_network(self.lab, owner, stack), watch=keeper.watch,
             )  # fmt: skip
             stack.callback(fleet.stop)
             derived = stack.enter_context(Derived(Recording.open(self.path, check=False)))
@@ -295,6 +297,7 @@ class Session:
             "duration": self.lab.duration,
             "recording": str(self.path),
             "vms": [vm.name for vm in self.lab.vms],
+            "addresses": {name: seat.address for name, seat in self.lab.seats.items()},
         }
 
     def _verify(self, fleet: Fleet, recording: Recording) -> None:

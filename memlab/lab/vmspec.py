@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from memlab.guest.wire import Workload
+from memlab.kernel.network import Seat
 from memlab.lab.arguments import Argument, arguments
 from memlab.lab.values import (
     Argv,
@@ -171,12 +172,18 @@ class VmSpec(VmFields):
     group: Name | None = None
     memory: Annotated[Size, at_least(MIB)]
 
+    @property
+    def can_network(self) -> bool:
+        """Whether there is anything in it that could use a network: a real kernel or a program."""
+        return self.backend is Backend.QEMU or self.command is not None
+
     def config(
         self,
         *,
         owner: int,
         seed: int = 0,
         mergeable: bool = True,
+        network: bool = False,
         watched: tuple[int, float] = (0, 2.0),
     ) -> VmConfig:
         """What its back end is given. `watched` are pages and seconds of the active estimate."""
@@ -196,6 +203,7 @@ class VmSpec(VmFields):
             huge=self.huge,
             guest_swap=self.guest_swap,
             cache_file=self.cache_file,
+            network=Seat(owner) if network and self.can_network else None,
             watched_pages=min(watched[0], self.memory // PAGE // 8),
             watch_seconds=watched[1],
         )

@@ -42,6 +42,18 @@ class Hardware:
     reporting: bool = False
     guest_swap: int = 0
     cache_file: int = 0
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network card: the descriptor of its tap, and its Ethernet address.
+
+    A guest that starts from a saved state has that one's address, until its agent sets its own.
+    """
+
+    tap: int
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +71,15 @@ class Lines:
     state: int | None = None
     guest_swap: tuple[int, ...] = ()
     cache_file: tuple[int, ...] = ()
+    nic: Nic | None = None
 
     @property
     def all(self) -> tuple[int, ...]:
         """All that there are."""
         found = (self.agent, self.monitor, self.kernel, self.initramfs, self.state)
+        tap = () if self.nic is None else (self.nic.tap,)
         disks = (*self.guest_swap, *self.cache_file)
-        return (*(fd for fd in found if fd is not None), *disks)
+        return (*(fd for fd in found if fd is not None), *disks, *tap)
 
 
 def arguments(hardware: Hardware, lines: Lines) -> list[str]:
@@ -84,6 +98,7 @@ def arguments(hardware: Hardware, lines: Lines) -> list[str]:
         *("-device", f"virtserialport,chardev=agent,name={PORT}"),
         *("-device", _balloon(hardware)),
         *_disks(lines),
+        *_card(lines.nic),
         *_begin(lines),
     ]
 
@@ -111,6 +126,13 @@ def _disks(lines: Lines) -> Iterator[str]:
             yield from ("-add-fd", f"set={number},fd={fd}")
         yield from ("-drive", f"if=none,id={name},file=/dev/fdset/{number},format=raw,cache=none")
         yield from ("-device", f"virtio-blk-pci,drive={name},serial=memlab-{name}")
+
+
+def _card(nic: Nic | None) -> Iterator[str]:
+    """Without a boot ROM: no guest of ours starts from the network."""
+    if nic is not None:
+        yield from ("-netdev", f"tap,id=net,fd={nic.tap}")
+        yield from ("-device", f"virtio-net-pci,netdev=net,mac={nic.mac},romfile=")
 
 
 def _begin(lines: Lines) -> Iterator[str]:

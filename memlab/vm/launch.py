@@ -15,7 +15,7 @@ from memlab.guest.build import agent_path
 from memlab.guest.image import GuestImage
 from memlab.kernel.qemu import PROGRAM
 from memlab.vm.child import Child, Identity, Places
-from memlab.vm.hardware import Hardware, Lines, arguments
+from memlab.vm.hardware import Hardware, Lines, Nic, arguments
 from memlab.vm.link import SocketLink
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Launch:
     places: Places
     hardware: Hardware
     image: GuestImage
+    nic: Nic | None = None
     huge: bool = False
     identity: Identity | None = None
     on_spawn: Callable[[int], None] | None = None
@@ -90,7 +91,7 @@ class Launch:
                 ends.append((ours, theirs.fileno()))
             (agent, agent_fd), (monitor, monitor_fd) = ends
             lines = Lines(
-                agent_fd, monitor_fd, state=state,
+                agent_fd, monitor_fd, state=state, nic=self.nic,
                 guest_swap=_both_ways(disks.guest_swap, given),
                 cache_file=_both_ways(disks.cache_file, given),
             )  # fmt: skip

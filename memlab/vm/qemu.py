@@ -22,7 +22,7 @@ from memlab.units import PAGE
 from memlab.vm.balloon import Balloon
 from memlab.vm.base import Moved, Target, VmConfig
 from memlab.vm.child import Identity, Places
-from memlab.vm.hardware import Hardware
+from memlab.vm.hardware import Hardware, Nic
 from memlab.vm.launch import Disks, Launch, Running
 from memlab.vm.link import SocketLink
 from memlab.vm.mirror import BoardMirror
@@ -52,6 +52,7 @@ class QemuVm:
         image: GuestImage,
         state: int | None = None,
         disks: Disks = Disks(),  # noqa: B008 — frozen
+        nic: Nic | None = None,
         identity: Identity | None = None,
         on_spawn: Callable[[int], None] | None = None,
         report_seconds: float = 0.25,
@@ -64,7 +65,7 @@ class QemuVm:
         self.config = config
         self.hardware = hardware
         self._launch = Launch(
-            config.name, places, hardware, image, huge=config.huge, identity=identity,
+            config.name, places, hardware, image, nic=nic, huge=config.huge, identity=identity,
             on_spawn=on_spawn, with_parent=with_parent,
         )  # fmt: skip
         self._state = state

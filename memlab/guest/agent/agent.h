@@ -210,6 +210,10 @@ bool disks_boot(void);
 uint32_t disks_file_pages(void);
 bool disks_read_file(uint32_t page);
 
+/* ---- net.c: the lab's network, in a real guest ---- */
+bool net_boot(const struct json *doc);
+bool net_ping(const struct json *doc, const char *id);
+
 /* ---- init.c, port.c, report.c: the line out of a real guest ---- */
 void init_run(void);  /* as /init: returns as the agent */
 int port_open(void); /* -1: there is no port for the agent */

@@ -128,6 +128,13 @@ static bool sample(const struct json *doc, const char *id)
 	return true;
 }
 
+static bool ping(const struct json *doc, const char *id)
+{
+	if (os == &miniature)
+		return refuse("a process VM has no network of its own");
+	return net_ping(doc, id);
+}
+
 static bool report(const struct json *doc, const char *id)
 {
 	double period = 0.25;
@@ -152,7 +159,8 @@ static const struct command {
 } commands[] = {
 	{"hello", hello, true}, {"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
 	{"stats", stats, false}, {"free", give_free, false},	{"verify", verify, false},
-	{"sample", sample, false}, {"report", report, false}, {"stop", stop, true},
+	{"sample", sample, false}, {"report", report, false}, {"ping", ping, false},
+	{"stop", stop, true},
 };
 
 static bool dispatch(const struct json *doc, const char *id)

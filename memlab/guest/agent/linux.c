@@ -50,7 +50,7 @@ static bool boot(const struct json *doc, uint64_t key, const char *id)
 		return false;
 	if (!memory)
 		return refuse("boot needs memory");
-	if (!board_open(-1, 0) || !disks_boot())
+	if (!board_open(-1, 0) || !disks_boot() || !net_boot(doc))
 		return false;
 	image_name(doc);
 	configured = (uint32_t)(memory / PAGE);

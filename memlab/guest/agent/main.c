@@ -2,7 +2,7 @@
  *
  *   memlab-agent --control FD [--board FD] [--guest-swap FD] [--cache-file FD] [--uid N --gid N]
  *   memlab-agent --port
- *   memlab-agent --exec [--wait FD] [--merge] [--small-pages] [--with-parent]
+ *   memlab-agent --exec [--wait FD] [--network FD] [--merge] [--small-pages] [--with-parent]
  *                [--uid N --gid N] -- PROGRAM …
  *   memlab-agent --layout
  *
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,10 +31,10 @@
 #endif
 
 static struct options {
-	long control, board, swap, cache, uid, gid, wait;
+	long control, board, swap, cache, uid, gid, wait, network;
 	bool exec, merge, small, port, with_parent;
 	char **program;
-} options = {-1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
+} options = {-1, -1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
 
 const struct guest_os *os = &miniature;
 
@@ -72,7 +73,8 @@ static long *number_option(const char *name)
 	} known[] = {{"--control", &options.control},  {"--board", &options.board},
 		     {"--guest-swap", &options.swap},  {"--cache-file", &options.cache},
 		     {"--uid", &options.uid},	       {"--gid", &options.gid},
-		     {"--wait", &options.wait}};
+		     {"--wait", &options.wait},
+		     {"--network", &options.network}};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (!strcmp(name, known[i].name))
 			return known[i].value;
@@ -129,6 +131,10 @@ static void become_program(void)
 		exit(125); /* the host has given up before the start */
 	if (options.wait >= 0)
 		close((int)options.wait);
+	if (options.network >= 0 && setns((int)options.network, CLONE_NEWNET))
+		die("cannot join the lab's network: %s", strerror(errno));
+	if (options.network >= 0)
+		close((int)options.network);
 	drop_rights(); /* a change of user forgets the parent's death */
 	if (options.with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
 		die("cannot end with its parent: %s", strerror(errno));
