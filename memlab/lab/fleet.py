@@ -125,14 +125,9 @@ class Fleet:
         disks = self._disks(config, opened)
         if config.backend is Backend.QEMU:
             return self._guests.make(
-                spec,
-                config,
-                places,
-                disks=disks,
-                tap=self._tap(config),
-                opened=opened,
-                on_spawn=on_spawn,
-            )
+                spec, config, places, disks=disks, tap=self._tap(config), opened=opened,
+                on_spawn=on_spawn, folder=self._run,
+            )  # fmt: skip
         return ProcessVm(
             config, places, identity=self._guests.identity, on_spawn=on_spawn,
             guest_swap_fd=disks.guest_swap, cache_fd=disks.cache_file,

@@ -185,7 +185,9 @@ class Session:
             def started(machine: Vm, number: int) -> None:
                 sample(machine.config.name)
                 recording.event(self.clock(), "vm-started", machine.config.name, {})
-                self._note(f"{machine.config.name} runs")
+                alone = machine.link is None and machine.board_fd is not None
+                without = ", without an agent: it is measured from outside" if alone else ""
+                self._note(f"{machine.config.name} runs{without}")
 
             self.phase = "running"
             while not self._is_over(self.clock()):

@@ -53,6 +53,8 @@ class WorkloadConfig:
     size: int = 0
     content: Content = Content()
     args: Mapping[str, float | int | str | Sequence[int]] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    """A program of a full guest and its arguments, instead of one of the agent's workloads."""
 
 
 @dataclass(frozen=True, slots=True)

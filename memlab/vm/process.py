@@ -222,4 +222,5 @@ def workload_fields(config: VmConfig) -> dict[str, Any]:
         "size": workload.size,
         "content": asdict(workload.content),
         "args": dict(workload.args),
+        "command": list(workload.command),
     }

@@ -66,6 +66,7 @@ static void collect(void)
 {
 	counters.configured_pages = configured;
 	memory_collect(configured);
+	program_collect();
 }
 
 /* The kernel decides what fits, when pages are touched. */

@@ -6,7 +6,7 @@
  *                [--uid N --gid N] -- PROGRAM …
  *   memlab-agent --layout
  *
- * The first form is a process VM: the miniature guest. The second is a program of a real guest, on
+ * The first form is a process VM: the miniature guest. The second is a program of a full guest, on
  * the virtio-serial port that QEMU gives it; so is the agent as the first process, without a word.
  * The third starts a program in a VM's cgroup: it waits until it is there, drops its rights and
  * becomes the program. The last prints the board's layout, for the tests.
@@ -165,6 +165,7 @@ static void serve(void)
 			next = sooner(next, sample_slice(now_ns()));
 		}
 		next = sooner(next, report_slice(now_ns()));
+		next = sooner(next, program_slice(now_ns()));
 		next = sooner(next, workload_slice(now_ns()));
 	}
 }
@@ -175,6 +176,8 @@ static void open_line(void)
 		init_run();
 		return;
 	}
+	if (options.port)
+		init_reporting();
 	int fd = options.port ? port_open() : (int)options.control;
 	if (fd < 0)
 		die(options.port ? "QEMU has given this guest no port memlab.agent"
