@@ -8,12 +8,14 @@ another thread does, which then ends (setns(2) and unshare(2) are a thread's aff
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from memlab.errors import HostError, KernelError
+from memlab.errors import HostError, KernelError, MemlabError
 
 _T = TypeVar("_T")
 _CLONE_NEWNET: Final = 0x40000000
@@ -48,7 +50,11 @@ def inside(namespace: int, work: Callable[[], _T]) -> _T:
 
 def pin(namespace: int, path: Path) -> None:
     """Give the namespace a name: the empty file `path`, on which it is mounted."""
-    path.touch(mode=0o600, exist_ok=False)
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError as error:
+        hint = f"look whose it is; then: umount {path}; rm {path}"
+        raise KernelError(path, "name a network namespace", errno.EEXIST, hint=hint) from error
     source = f"/proc/self/fd/{namespace}".encode()
     if _libc.mount(source, os.fsencode(path), b"none", _MS_BIND, None):
         raise KernelError(path, "mount a network namespace on", ctypes.get_errno())
@@ -66,16 +72,33 @@ def unpin(path: Path) -> bool:
 
 
 def _elsewhere(work: Callable[[], _T]) -> _T:
-    """Done by a thread that ends with it, or the caller would be in another network after it."""
-    from concurrent.futures import ThreadPoolExecutor
+    """What `work` returns or raises (MemlabError, OSError).
 
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
+    Done by a thread that ends with it, or the caller would be in another network after it.
+    """
+    done: list[_T] = []
+    failed: list[MemlabError | OSError] = []
+
+    def visit() -> None:
+        try:
+            done.append(work())
+        except (MemlabError, OSError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    thread.join()
+    for error in failed:
+        raise error
+    return done[0]
 
 
 def _refused(call: str) -> HostError:
-    why = os.strerror(ctypes.get_errno())
-    return HostError(
+    code = ctypes.get_errno()
+    why = os.strerror(code)
+    error = HostError(
         f"the kernel gives memlab no network namespace ({call}: {why})",
         hint="run as root, outside of a container; or leave network out of the lab file",
     )
+    error.__cause__ = OSError(code, why)
+    return error

@@ -85,7 +85,7 @@ def test_a_name_is_taken_once(tmp_path: Path) -> None:
     path = tmp_path / "network"
     path.touch()
     namespace = new_namespace()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(KernelError, match="File exists"):
         pin(namespace, path)
     os.close(namespace)
     with pytest.raises(KernelError, match="mount"):
