@@ -9,6 +9,7 @@ hard stop   `stop`: QEMU is killed by pidfd, and what it used is closed, always
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -32,9 +33,16 @@ _READY_HINT: Final = (
     "emulated guests take seconds of a core to boot; several at once, or a host budget that is "
     "too small for them, take longer"
 )
+_CONTROL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""Control sequences, ECMA-48 §5.4."""
 _UNTOLD: Final = frozenset(
     {"RTC_CHANGE", "SHUTDOWN", "RESUME", "STOP", "MIGRATION", "MIGRATION_PASS"}
 )
+
+
+def plain(text: str) -> str:
+    """What a guest has written to its console, without what would act on a terminal."""
+    return "".join(c for c in _CONTROL.sub("", text) if c.isprintable() or c == "\n")
 
 
 class QemuMachine:
@@ -58,7 +66,7 @@ class QemuMachine:
             self.config.name,
             f"QEMU {why} before the guest was ready" if why else message,
             argv=child.argv,
-            last=f"{child.last_words()}\n  its command line: {' '.join(self.command)}",
+            last=f"{self.last_words()}\n  its command line: {' '.join(self.command)}",
             hint=hint or (_READY_HINT if "within" in message else ""),
         )
 
@@ -199,7 +207,7 @@ class QemuMachine:
 
     def last_words(self) -> str:
         """What QEMU and the guest's kernel have said last."""
-        return self._running().child.last_words()
+        return plain(self._running().child.last_words())
 
     def stop(self, *, timeout: float) -> None:
         """Ask the guest to switch itself off, then end QEMU by pidfd. Harmless if it has ended."""

@@ -21,6 +21,7 @@ from memlab.record.board import Board, Selection
 from memlab.units import MIB, PAGE
 from memlab.vm.base import WorkloadConfig
 from memlab.vm.hardware import Accelerator, Hardware, Lines, Root, arguments
+from memlab.vm.machine import plain
 from memlab.vm.mirror import BoardMirror
 from memlab.vm.outside import fields
 from memlab.vm.process import workload_fields
@@ -191,6 +192,10 @@ class TestArguments:
         assert "backing=base" in top and "fdset/4" in top
         assert "read-only=on" in agent and "driver=raw" in agent
         assert "-kernel" not in words and words[words.index("-cpu") + 1] == "max"
+
+
+def test_a_guest_s_console_does_not_act_on_a_terminal() -> None:
+    assert plain("\x1b[0;1;38;5;185mWARN\x1b[0m\r\nü\x1b]0;x\x07 \x9b2J") == "WARN\nü]0;x 2J"
 
 
 class TestOutside:
