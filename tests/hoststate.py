@@ -47,6 +47,7 @@ class HostState:
     cgroups: Mapping[str, str] = field(default_factory=dict)
     processes: Mapping[str, str] = field(default_factory=dict)
     mounts: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,6 +63,7 @@ def snapshot(
         cgroups=_cgroups(roots),
         processes=_processes(tuple(marks), roots),
         mounts=_mounts(roots),
+        links={path.name: "link" for path in (roots.sys / "class/net").glob("*")},
         files=_files(folders),
     )
 

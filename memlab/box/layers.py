@@ -40,10 +40,15 @@ def base_key(release: str) -> str:
     return key(release, *recipe.PACKAGES, *modules, *scripts, recipe.SCRATCH_BYTES)
 
 
+_LEFT_OUT: Final = "numpy"
+"""Large, and for `memlab simulate` alone, which needs no box."""
+
+
 def requirements(extras: Iterable[str]) -> list[str]:
-    """What this memlab requires, and `extras` besides."""
+    """What a lab in a box requires of this memlab's own requirements, and `extras` besides."""
     ours = metadata.requires("memlab") or []
-    return sorted({*(line for line in ours if "extra ==" not in line), *extras})
+    needed = (line for line in ours if "extra ==" not in line and not line.startswith(_LEFT_OUT))
+    return sorted({*needed, *extras})
 
 
 def deps_key(base: str, python: str, extras: Iterable[str]) -> str:

@@ -41,6 +41,7 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = {
     Feature.DAMON: ("data access monitor", "/sys/kernel/mm/damon"),
     Feature.KVM: ("fast QEMU VMs", "/dev/kvm"),
     Feature.QEMU: ("QEMU VMs", "qemu-system-x86_64"),
+    Feature.NETWORK: ("a network of the lab's", "/dev/net/tun"),
     Feature.OTHERS: ("nobody else at the knobs", ""),
 }
 """In plain words, and where the kernel has it."""

@@ -15,7 +15,8 @@ def command(vm: str, words: tuple[str, ...]) -> int:
     """Run a command in VM of the running lab: memlab exec web-1 -- stats.
 
     In a VM with the miniature guest these are the guest's own: stats, verify, free SIZE,
-    balloon SIZE. In a `command:` VM any program, which runs in the VM's cgroup.
+    balloon SIZE; a QEMU guest on the lab's network has ping VM too. In a `command:` VM any program,
+    which runs in the VM's cgroup.
     """
     from memlab.cli import running
     from memlab.cli.asroot import become_root

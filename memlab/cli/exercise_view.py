@@ -70,7 +70,10 @@ def _fit(lesson: Lesson, findings: Any, available: int, has_qemu: bool) -> Fit:
 
     exercise = lesson.exercise
     numbers = numbers_of(exercise, 0)
-    labs = [loads(rendered(lesson.lab(stage.lab), numbers)).lab for stage in exercise.stages]
+    labs = [
+        loads(rendered(lesson.lab(one.lab), numbers), name=str(lesson.folder / one.lab)).lab
+        for one in exercise.stages
+    ]
     found = [lab_fit(lab, findings, available) for lab in labs]
     gone = {one for fit in found for one in fit.missing}
     gone |= {one.feature for one in findings if one.feature in exercise.needs and not one.works}

@@ -48,6 +48,25 @@ def list_() -> None:
 
 
 @command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="memlab.iso")
+def drive(file: Path) -> None:
+    """Write the agent's drive to FILE, to let a system of one's own start the agent at boot.
+
+    Every guest with a disk of its own has this drive; here it is for the one time at which
+    `sh DRIVE/install` is run in that system, outside of a lab.
+    """
+    from memlab.errors import MemlabError
+    from memlab.guest.drive import LABEL, content
+
+    made = content()
+    try:
+        file.write_bytes(made)
+    except OSError as error:
+        raise MemlabError(f"cannot write {file}: {error.strerror}") from error
+    click.echo(f"{file}, {format_size(len(made))}, labelled {LABEL}")
+
+
+@command.command()
 def path() -> None:
     """Print the paths of kernel and initramfs, to start a guest by hand."""
     from memlab.guest.image import micro_guest

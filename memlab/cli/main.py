@@ -23,6 +23,7 @@ VERBS: Final = {
     "events": "print the events of a run as JSON lines",
     "why": "tell what the policy decided at a moment, and why",
     "compare": "compare policies on one lab, or runs with each other",
+    "simulate": "run a lab, or thousands of VMs like it, on a model instead of the kernel",
     "report": "make the HTML report of a recording",
     "export": "write a recording as csv, jsonl or parquet",
     "exercise": "learn: exercises that run here and check themselves",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -33,6 +34,7 @@ def command(form: str) -> int:
         click.echo(json.dumps({"schema_version": 1, "running": True, **status}))
         return 0
     _table(owner.lab, status["phase"], status["time"], status["duration"], status["recording"])
+    _addresses(status["addresses"])
     return 0
 
 
@@ -51,6 +53,15 @@ def _root_is_asked(form: str) -> bool:
         say(f"{words}; ask with: {typed_as_root('status')}")
         return False
     return True
+
+
+def _addresses(addresses: Mapping[str, str]) -> None:
+    from memlab.kernel.rundir import place
+    from memlab.lab.network import NAME
+
+    if addresses:
+        click.echo("network: " + ", ".join(f"{name} {ip}" for name, ip in addresses.items()))
+        click.echo(f"  from this host: nsenter --net={place() / NAME} ip address")
 
 
 def _table(lab: str, phase: str, time: float, duration: float, recording: str) -> None:

@@ -1,8 +1,9 @@
 """The settings of a policy: what each is, how it is written, and what it means.
 
 A policy declares them as the fields of a frozen dataclass, each made by one of `percent`,
-`duration`, `size`, `number` and `switch`; the lab file, `set` and the documentation are held
-against that declaration. Inside, a setting is a float, an int or a bool (fraction, seconds, bytes).
+`duration`, `size`, `number`, `switch` and `text`; the lab file, `set` and the documentation are
+held against that declaration. Inside, a setting is a float, an int or a bool (fraction, seconds,
+bytes), or a text.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, cast
 
 from memlab.units import UnitError, format_size, parse_duration, parse_percent, parse_size
 
-Value = float | int | bool
+Value = float | int | bool | str
 
 
 class Kind(StrEnum):
@@ -26,6 +27,7 @@ class Kind(StrEnum):
     SIZE = "size"
     NUMBER = "number"
     SWITCH = "switch"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ def number(default: float, meaning: str) -> Any:
 def switch(default: bool, meaning: str) -> Any:
     """`on` or `off`."""
     return _declared(default, Kind.SWITCH, meaning)
+
+
+def text(default: str, meaning: str) -> Any:
+    """Words, for the policy to read: a list of names, say."""
+    return _declared(default, Kind.TEXT, meaning)
 
 
 def _declared(default: Value, kind: Kind, meaning: str) -> Any:
@@ -148,6 +155,7 @@ _READ: Final[Mapping[Kind, Callable[[object], Value]]] = {
     Kind.SIZE: _size,
     Kind.NUMBER: _number,
     Kind.SWITCH: _switch,
+    Kind.TEXT: lambda raw: _text(raw, "a text", "write it in quotes"),
 }
 _SHOW: Final[Mapping[Kind, Callable[[Any], str]]] = {
     Kind.PERCENT: lambda value: f"{value * 100:g}%",
@@ -155,4 +163,5 @@ _SHOW: Final[Mapping[Kind, Callable[[Any], str]]] = {
     Kind.SIZE: lambda value: format_size(value, digits=0).replace(" ", ""),
     Kind.NUMBER: lambda value: f"{value:g}",
     Kind.SWITCH: lambda value: "on" if value else "off",
+    Kind.TEXT: str,
 }

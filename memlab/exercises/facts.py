@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from memlab.exercises.answers import Answers
 from memlab.exercises.spec import Stage
-from memlab.exercises.student import rendered
+from memlab.exercises.student import places, rendered
 
 SEAL: Final = "seal.json"
 NOTE: Final = "exercise"
@@ -32,15 +32,16 @@ def facts_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def facts(
     exercise: str, *, stage: Stage, number: int, run: str, answers: Answers,
-    numbers: Mapping[str, str],
+    numbers: Mapping[str, str], files: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """For the lab file of one run; stages count from 1."""
+    """For the lab file of one run; stages count from 1. `files` are those beside it, by name."""
     predictions = [
         {
             "name": one.name,
             "ask": rendered(one.ask.in_(answers.language), numbers),
             "given": answers.predictions[one.name].text,
-            "is": rendered(one.is_, numbers),
+            # What compares runs cannot be told of this one alone.
+            "is": rendered(one.is_, numbers) if {*places(one.is_)} <= {*numbers} else "",
         }
         for one in stage.predict
         if one.name in answers.predictions and stage.chosen(one.run) == run
@@ -52,7 +53,13 @@ def facts(
         "student": answers.student,
         "seed": int(numbers["seed"]),
         "predictions": predictions,
+        "files": {name: digest(text) for name, text in files.items()},
     }
+
+
+def digest(text: str) -> str:
+    """By which a file that was handed out is known again."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seal(recording: Path, student: str, seed: int) -> None:

@@ -142,6 +142,7 @@ def handed_out(lesson: Lesson, student: str, language: Language) -> dict[str, st
         **drawn,
         HANDOUT: rendered(lesson.handout(language), numbers),
         **{name: rendered(lesson.lab(name), numbers) for name in labs},
+        **{name: lesson.lab(name) for name in exercise.files},
         answering.FILE: answering.fresh(exercise, named, student, language, numbers),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from memlab.errors import MemlabError
 from memlab.exercises.answers import Answers
 from memlab.exercises.course import Lesson
-from memlab.exercises.facts import facts_of
+from memlab.exercises.facts import digest, facts_of
 from memlab.exercises.judge import Case, Finding, Guess, Result, guesses, judge, total
 from memlab.exercises.play import sets_of
 from memlab.exercises.spec import Stage
@@ -92,26 +92,30 @@ def mark_stage(
             run: stack.enter_context(Derived.open(path)) for run, path in recordings.items()
         }  # fmt: skip
         case = Case(stage, numbers, answers, runs)
-        changed = [one for run in runs for one in _changed(lesson, stage, run, runs[run], numbers)]
-        findings = [*changed, *judge(case)]
+        different = [one for run in runs for one in changed(lesson, stage, run, runs[run], numbers)]
+        findings = [*different, *judge(case)]
         return StageMark(
             number, case.words(stage.title), tuple(findings), tuple(guesses(case)), given
         )
 
 
-def _changed(
+def changed(
     lesson: Lesson, stage: Stage, run: str, source: Source, numbers: Mapping[str, str]
 ) -> Iterator[Finding]:
     """What of the lab file was changed that is not the student's to change."""
     sets = sets_of(stage, run, numbers)
-    handed = loads(rendered(lesson.lab(stage.lab), numbers), sets=sets).tree
+    name = str(lesson.folder / stage.lab)
+    handed = loads(rendered(lesson.lab(stage.lab), numbers), name=name, sets=sets).tree
     try:
-        recorded = loads(str(source.manifest.get("source")), sets=sets).tree
+        recorded = loads(str(source.manifest.get("source")), name=name, sets=sets).tree
     except MemlabError as error:
         yield Finding("the lab is the exercise's", Result.FAILED, f"cannot be read: {error}")
         return
     free = tuple(rendered(path, numbers) for path in stage.fill)
-    paths = [path for path in _differing(handed, recorded) if not path.startswith(free or "\0")]
+    digests = facts_of(source.manifest).get("files", {})
+    files = [one for one in lesson.exercise.files if digests.get(one) != digest(lesson.lab(one))]
+    differing = (*_differing(handed, recorded), *files)
+    paths = [path for path in differing if not path.startswith(free or "\0")]
     if paths:
         say = f"changed, and not yours to change: {', '.join(paths[:5])}; memlab exercise reset"
         yield Finding("the lab is the exercise's", Result.FAILED, say)

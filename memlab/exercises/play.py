@@ -56,7 +56,11 @@ def plays(folder: Folder, number: int, *, unpredicted: bool = False) -> list[Pla
     place.mkdir(exist_ok=True)
     for one in made:
         one.path.write_text(_with_facts(folder, stage, one, text), "utf-8")
-    Invoker.find().give(place, *(one.path for one in made))
+    # Paths of a lab file begin in its own folder: what it names has to be there too.
+    beside = {place / name: folder.lab(name) for name in folder.lesson.exercise.files}
+    for path, content in beside.items():
+        path.write_text(content, "utf-8")
+    Invoker.find().give(place, *(one.path for one in made), *beside)
     return made
 
 
@@ -86,6 +90,7 @@ def _with_facts(folder: Folder, stage: Stage, play: Play, text: str) -> str:
     told = facts(
         folder.lesson.name, stage=stage, number=play.stage, run=play.run,
         answers=folder.answers, numbers=folder.numbers,
+        files={name: folder.lab(name) for name in folder.lesson.exercise.files},
     )  # fmt: skip
     # JSON is YAML: one line, whatever the answers hold.
     return f"{text.rstrip()}\n\nx-exercise: {json.dumps(told, ensure_ascii=False)}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from memlab.errors import MemlabError
 from memlab.exercises.course import PICTURE, Lesson
@@ -44,6 +45,9 @@ def _texts(lesson: Lesson) -> Iterator[str]:
     for name in ("README.md", "README.zh-CN.md", "solution.md", "solution.zh-CN.md", PICTURE):
         if not (lesson.folder / name).is_file():
             yield f"{name} is missing"
+    for name in lesson.exercise.files:
+        if not (lesson.folder / name).is_file() or Path(name).name != name:
+            yield f"files: {name} is no file of the exercise's folder"
     for language in Language:
         for text in (lesson.handout, lesson.solution):
             try:
@@ -65,10 +69,11 @@ def _names(exercise: Exercise) -> Iterator[str]:
 def _stage(lesson: Lesson, stage: Stage) -> Iterator[str]:
     numbers = numbers_of(lesson.exercise, 0)
     try:
-        lab = loads(rendered(lesson.lab(stage.lab), numbers), name=stage.lab)
+        name = str(lesson.folder / stage.lab)
+        lab = loads(rendered(lesson.lab(stage.lab), numbers), name=name)
         for run in stage.runs.values():
             sets = [f"{path}={rendered(str(value), numbers)}" for path, value in run.set.items()]
-            loads(lab.source, name=stage.lab, sets=sets)
+            loads(lab.source, name=name, sets=sets)
     except MemlabError as error:
         yield f"{stage.lab}: {error}"
         return

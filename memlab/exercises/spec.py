@@ -155,7 +155,8 @@ class Stage(Spec):
     figures: dict[Name, Figure] = Field(default_factory=dict)
     checks: tuple[Check, ...] = Field(min_length=1)
     fill: tuple[Text, ...] = Field(
-        default=(), description="Paths of the lab file that the student may change."
+        default=(),
+        description="What the student may change: paths of the lab file, names of files.",
     )
 
     def chosen(self, run: str | None) -> str:
@@ -201,6 +202,9 @@ class Exercise(Spec):
     needs: tuple[Feature, ...] = ()
     box: bool = Field(default=True, description="Whether `--box` can run it.")
     numbers: dict[Name, Number] = Field(default_factory=dict)
+    files: tuple[Text, ...] = Field(
+        default=(), description="Handed out beside the lab files: a policy in Python, say."
+    )
     stages: tuple[Stage, ...] = Field(min_length=1)
     hints: tuple[Said, ...] = Field(min_length=1)
     picture: Picture = Field(default_factory=Picture)

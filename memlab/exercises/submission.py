@@ -59,6 +59,8 @@ def pack(folder: Folder, target: Path) -> Path:
     files = {answering.FILE: (folder.path / answering.FILE).read_bytes()}
     for stage in folder.lesson.exercise.stages:
         files[f"lab/{stage.lab}"] = folder.lab(stage.lab).encode()
+    for name in folder.lesson.exercise.files:
+        files[f"lab/{name}"] = folder.lab(name).encode()
     for (stage_number, run), path in runs.items():
         name = f"runs/{stage_number}-{run}"
         files[f"{name}.sqlite"] = path.read_bytes()

@@ -22,6 +22,7 @@ from memlab.exercises.marks import Mark, StageMark, mark_stage
 from memlab.exercises.play import Play, plays, seal_new
 from memlab.exercises.spec import Kind, Language, Question, Solution, Stage
 from memlab.exercises.student import numbers_of, rendered, seed_of
+from memlab.lab.load import loads
 from memlab.record.derive import Derived
 from memlab.record.quantity import parse_quantity
 from memlab.report.picture import picture
@@ -208,17 +209,21 @@ def draw(lesson: Lesson, stage: int, run: str, recording: Path) -> None:
 def kept(folder: Path, lesson: Lesson, trial: Trial, play: Play, place: Path) -> Path:
     """The kept recording of a run, unpacked into `place`.
 
-    A trial that runs the very lab of the reference has no recording of its own.
+    A run of the very lab that the reference's run is of has no recording of its own.
     """
+    target = place / f"{play.stage}-{play.run}.sqlite"
     for name in (trial, Trial.REFERENCE):
         source = folder / lesson.name / name / f"{play.stage}-{play.run}.sqlite.xz"
         if source.is_file():
-            target = place / f"{play.stage}-{play.run}.sqlite"
             target.write_bytes(lzma.decompress(source.read_bytes()))
-            return target
-        if (
-            solution_of(lesson, trial, play.stage).edit
-            != solution_of(lesson, Trial.REFERENCE, play.stage).edit
-        ):
-            break
+            if name is trial or _is_of(target, play):
+                return target
     raise MemlabError(f"there is no recording of {lesson.name}, {trial}, in {folder}")
+
+
+def _is_of(recording: Path, play: Play) -> bool:
+    """Whether the recording is of this lab, whoever has run it."""
+    with Derived.open(recording) as source:
+        text = str(source.manifest.get("source"))
+    recorded = loads(text, name=str(play.path), sets=play.sets)
+    return bool(recorded.tree == play.loaded().tree)

@@ -34,7 +34,7 @@ from memlab.guest.kernels import Say, Source
 
 VARIABLE: Final = "MEMLAB_IMAGE_DIR"
 _FACTS: Final = "kernel.json"
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Of what is kept of a kernel; another one makes the folders anew."""
 
 

@@ -16,8 +16,8 @@ from typing import Final
 from memlab.errors import HostError
 from memlab.guest import bzimage
 
-WANTED: Final = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_balloon")
-"""Bus, disks, the agent's line, the balloon."""
+WANTED: Final = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_balloon")
+"""Bus, disks, the network's card, the agent's line, the balloon."""
 _MARK: Final = b"\0depends="
 
 

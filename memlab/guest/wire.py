@@ -18,6 +18,10 @@ when the balloon has reached its target or can go no further (`"stuck":true`), a
 `{"event":"bad-page","page":…,"frame":…,"class":…}` when an operation read what should not stand
 there, `{"event":"guest-swap-error","slot":…}`. Sizes are bytes, `page` and `frame` are numbers.
 
+`boot` in a lab with a network also has `"network":{"address":"10.0.0.3","prefix":16,"mac":"02:…"}`,
+and `{"id":9,"cmd":"ping","address":"10.0.0.1"}` tells the `seconds` until that one has answered.
+`workload` may have `"command":["redis-server","--port","7000"]`, in a guest that has programs: that
+one is started, and its end is the event `{"event":"program-ended","why":"exited 1","last":"…"}`.
 `sample` starts the estimate of active memory: so many random frames are watched for so many
 seconds, again and again (0 pages end it). `stats` answers the fields of the board by name, and
 `workload`, `phase` (fill, run, pause, no-memory), `p50_ns`, `p99_ns`, `p999_ns` of the running
@@ -86,6 +90,9 @@ BOARD_FIELDS: Final = (
     "sample_touched",  # of these: used within their period
 )
 """Counters of the board, u64 each, in this order."""
+
+ABSENT: Final = 2**64 - 1
+"""In a field of the board: not known, as most are of a guest without an agent."""
 
 HISTOGRAM_BUCKETS: Final = 280
 """Eight buckets an octave of nanoseconds: n < 8 → n, else (e − 2)·8 + (n >> (e − 3)) % 8, where

@@ -173,6 +173,7 @@ class Record:
     processes: tuple[Process, ...] = ()
     swaps: tuple[Swap, ...] = ()
     files: tuple[Path, ...] = ()
+    networks: tuple[Path, ...] = ()
     guards: tuple[GuardEntry, ...] = ()
     pages_shared: int | None = None
     damaged: int = 0
@@ -234,6 +235,9 @@ def _after(record: Record, entry: Mapping[str, Any]) -> Record:
             return replace(record, swaps=(*record.swaps, area), files=(*record.files, *files))
         case {"do": "file", "path": str(path)}:
             return replace(record, files=(*record.files, Path(path)))
+        case {"do": "network", "path": str(path)}:
+            named = Path(path)
+            return replace(record, networks=(*record.networks, named), files=(*record.files, named))
         case {"do": "ksm", "pages_shared": int(count)}:
             first = count if record.pages_shared is None else record.pages_shared
             return replace(record, pages_shared=first)

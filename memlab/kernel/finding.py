@@ -34,6 +34,7 @@ class Feature(StrEnum):
     PAGEOUT = "pageout"
     KVM = "kvm"
     QEMU = "qemu"
+    NETWORK = "network"
     MACHINE = "machine"
     OTHERS = "others"
 

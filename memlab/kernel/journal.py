@@ -121,6 +121,10 @@ class Journal:
         """This file or socket is about to be made, and is removed at the end."""
         self._append([{"do": "file", "path": _real(path)}])
 
+    def network(self, path: Path) -> None:
+        """The lab's network is about to get this name: a file, which is mounted and removed."""
+        self._append([{"do": "network", "path": _real(path)}])
+
     def ksm(self, pages_shared: int) -> None:
         """KSM is about to merge; `pages_shared` is its counter now. The first one counts."""
         self._append([{"do": "ksm", "pages_shared": pages_shared}])

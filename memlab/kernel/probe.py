@@ -35,6 +35,7 @@ from memlab.kernel.probe_host import (
     probe_memory,
     probe_root,
 )
+from memlab.kernel.probe_network import probe_network
 from memlab.kernel.probe_store import (
     others_at_work,
     probe_compressors,
@@ -94,6 +95,7 @@ def probe(
         ({Feature.DAMON}, lambda: [probe_damon(roots)]),
         ({Feature.KVM}, lambda: [probe_kvm(kvm)]),
         ({Feature.QEMU}, lambda: [probe_qemu()]),
+        ({Feature.NETWORK}, lambda: [probe_network(root=root)]),
         ({Feature.OTHERS}, lambda: [others_at_work(roots)]),
     )
     wanted = frozenset(only)

@@ -37,6 +37,7 @@ from memlab.kernel.files import (
 )
 from memlab.kernel.journal import Journal
 from memlab.kernel.knob import in_restoring_order, is_managed, label
+from memlab.kernel.namespace import unpin
 from memlab.kernel.restored import Failed, Left, Restored
 from memlab.kernel.rundir import RunDir
 from memlab.kernel.task import is_alive, members
@@ -122,6 +123,8 @@ class _Work:
         for knob in in_restoring_order(self.record.knobs, self.roots):
             self.attempt(label(knob.path, self.roots), self.give_back, knob)
         self.attempt("cgroups", self.remove_groups)
+        for path in self.record.networks:
+            self.attempt(f"network {path}", self.let_go, path)
         for guard in self.record.guards:
             self.attempt("the guard's cgroup", self.leave_guard_group, guard)
         self.remove_files()
@@ -255,6 +258,13 @@ class _Work:
     def is_seat_of_another(self, group: Path) -> bool:
         sitting = [one.task for one in self.record.guards if group in one.groups]
         return any(one.pid != os.getpid() and is_alive(one, self.roots) for one in sitting)
+
+    # Networks
+
+    def let_go(self, path: Path) -> None:
+        """Take its name away: all that was on it has ended, so the kernel removes its links."""
+        if path.parent.resolve() == path.parent and unpin(path):
+            self.given_back.append(f"network {path} removed")
 
     # Files
 

@@ -37,6 +37,7 @@ class Mapping:
     ksm: int | None = None
     swap: int | None = None
     swap_pss: int | None = None
+    referenced: int | None = None
 
 
 _NAMES: Final = {
@@ -51,6 +52,7 @@ _NAMES: Final = {
     "ksm": "KSM",
     "swap": "Swap",
     "swap_pss": "SwapPss",
+    "referenced": "Referenced",
 }
 
 

@@ -110,7 +110,7 @@ def overhead_of(vm: VmSpec) -> int:
     """Own memory of the VM at most, bytes: what is not its guest's."""
     if vm.backend is Backend.PROCESS:
         return VM_OVERHEAD
-    return BOOT_OVERHEAD if vm.boot else QEMU_OVERHEAD
+    return BOOT_OVERHEAD if vm.boot or vm.image.path else QEMU_OVERHEAD
 
 
 def sums(lab: Lab, available: int) -> Sums:

@@ -271,9 +271,9 @@ def _migration(it: Checked, path: Path, name: str) -> Iterator[Fault]:
     elif vm.backend is not Backend.QEMU:
         message = f"{name} is a process, which cannot be migrated"
         yield it.fault("ML038", path, message, "name a VM with backend: qemu")
-    elif vm.guest_swap or vm.cache_file:
+    elif vm.guest_swap or vm.cache_file or vm.image.path is not None:
         message = f"{name} has disks, and cannot be migrated yet"
-        yield it.fault("ML038", path, message, "leave out guest_swap and cache_file")
+        yield it.fault("ML038", path, message, "leave out guest_swap, cache_file and image.path")
 
 
 def _no_vm(it: Checked, path: Path, name: str) -> Iterator[Fault]:

@@ -31,7 +31,13 @@ _CONTAINER: Final = (
 def wanted(lab: Lab) -> frozenset[Feature]:
     """What the host must have for this lab: its `needs:`, and what its mechanisms use."""
     qemu = {Feature.QEMU} if _has_qemu(lab) else set()
-    return frozenset(ESSENTIAL) | frozenset(lab.needs) | frozenset(_of_mechanisms(lab)) | qemu
+    return frozenset(ESSENTIAL) | frozenset(_named(lab)) | frozenset(_of_mechanisms(lab)) | qemu
+
+
+def _named(lab: Lab) -> tuple[Feature, ...]:
+    """What the lab file asks for in so many words."""
+    network = (Feature.NETWORK,) if lab.network else ()
+    return tuple(dict.fromkeys((*lab.needs, *network)))
 
 
 def _has_qemu(lab: Lab) -> bool:
@@ -54,13 +60,13 @@ def refuse_unfit(lab: Lab, plan: Plan, *, roots: Roots = HOST) -> None:
     _must_be_writable(plan, roots)
     _must_hold_swap(plan, roots)
     folder = plan.swap_file.parent if plan.swap_file else None
-    if not lab.needs:
+    if not _named(lab):
         return
-    for found in probe(roots, folder=folder, only=lab.needs):
+    for found in probe(roots, folder=folder, only=_named(lab)):
         if found.works is False:
             raise HostError(
                 f"this lab needs {found.feature}, which is missing here: {found.reason}",
-                hint=found.repair or f"see memlab doctor; or take {found.feature} out of needs:",
+                hint=found.repair or f"see memlab doctor; or take {found.feature} out of the file",
             )
 
 

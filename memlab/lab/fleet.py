@@ -14,6 +14,7 @@ from typing import Any, Final
 from memlab.errors import GuestError, VmError
 from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.journal import Journal
+from memlab.kernel.network import LabNetwork
 from memlab.kernel.task import start_time
 from memlab.lab.guests import Guests
 from memlab.lab.place import Invoker
@@ -47,6 +48,7 @@ class Fleet:
         run: Path,
         invoker: Invoker,
         guests: Guests,
+        network: LabNetwork | None = None,
         watch: Callable[[Path], None],
     ) -> None:
         """`watch` is told of each VM's memory.stat before the VM boots."""
@@ -60,6 +62,8 @@ class Fleet:
         self._invoker = invoker
         self._waiting = sorted(enumerate(lab.vms, start=1), key=lambda one: one[1].start)
         self._guests = guests
+        self._network = network
+        self._rooms: dict[str, int] = {}
         self._reported: set[str] = set()
         self._silent: set[str] = set()
         self._programs = 0
@@ -105,6 +109,7 @@ class Fleet:
             owner=owner,
             seed=self.lab.seed,
             mergeable=self.lab.mechanisms.tps.enabled,
+            network=self.lab.network,
             watched=self.lab.active.watched,
         )
         places = Places.of(group)
@@ -115,17 +120,29 @@ class Fleet:
         if config.command:
             return CommandVm(
                 config, places, log=self._run / f"{spec.name}.log", on_spawn=on_spawn,
-                identity=self._program_user(spec), cwd=self._run,
+                identity=self._program_user(spec), cwd=self._run, network=self._room(config),
             )  # fmt: skip
         disks = self._disks(config, opened)
         if config.backend is Backend.QEMU:
             return self._guests.make(
-                spec, config, places, disks=disks, opened=opened, on_spawn=on_spawn
-            )
+                spec, config, places, disks=disks, tap=self._tap(config), opened=opened,
+                on_spawn=on_spawn, folder=self._run,
+            )  # fmt: skip
         return ProcessVm(
             config, places, identity=self._guests.identity, on_spawn=on_spawn,
             guest_swap_fd=disks.guest_swap, cache_fd=disks.cache_file,
         )  # fmt: skip
+
+    def _tap(self, config: VmConfig) -> int | None:
+        if self._network is None or config.network is None:
+            return None
+        return self._network.tap(config.network, config.name)
+
+    def _room(self, config: VmConfig) -> int | None:
+        if self._network is None or config.network is None:
+            return None
+        self._rooms[config.name] = self._network.room(config.network, config.name)
+        return self._rooms[config.name]
 
     def _disks(self, config: VmConfig, opened: ExitStack) -> Disks:
         """Disks without a name, ours only until the guest has their descriptors."""
@@ -154,6 +171,7 @@ class Fleet:
             log=log,
             identity=self._program_user(spec),
             cwd=self._run,
+            network=self._rooms.get(name),
             on_spawn=lambda pid: self._journal.process(pid, start_time(pid) or 0, group.path),
         )
         program.start()

@@ -108,7 +108,7 @@ class Governor:
         value = setting.value
         if is_user_policy(self.lab.policy.name):
             value = _read(known[setting.key], value)
-        assert isinstance(value, int | float)
+        assert isinstance(value, int | float | str)
         retune(self._policy, setting.key, value)
         return [f"policy {self._policy.name}: {setting.key} is {known[setting.key].show(value)}"]
 

@@ -10,15 +10,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from memlab.guest.drive import open_drive
 from memlab.guest.image import GuestImage, micro_guest
 from memlab.kernel.kvm import DEVICE
 from memlab.kernel.qemu import version
 from memlab.lab.spec import Lab, VmSpec
+from memlab.lab.vmspec import Agent
 from memlab.vm.accel import accelerator, why_not_kvm
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
-from memlab.vm.hardware import Accelerator, Hardware
-from memlab.vm.launch import Disks
+from memlab.vm.full import FullVm
+from memlab.vm.hardware import Accelerator, Hardware, Nic
+from memlab.vm.launch import Disks, RootDisk
+from memlab.vm.qcow import check_disk, make_overlay, open_disk
 from memlab.vm.qemu import QemuVm
 from memlab.vm.state import saved_state
 
@@ -27,11 +31,24 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One VM's: its hardware, its image, and the saved state (None: its kernel is booted)."""
+    """One VM's: its hardware, and its image with a saved state (None: its kernel is booted), or
+    the disk of its own and the size of that."""
 
     hardware: Hardware
-    image: GuestImage
-    state: Path | None
+    image: GuestImage | None = None
+    state: Path | None = None
+    disk: Path | None = None
+    disk_size: int = 0
+
+    @property
+    def release(self) -> str:
+        """Its kernel."""
+        return f"of {self.disk}" if self.image is None else self.image.release
+
+    @property
+    def origin(self) -> str:
+        """What it starts from."""
+        return "disk" if self.disk else "saved state" if self.state else "boot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +77,15 @@ class Guests:
 
         starts: dict[str, Start] = {}
         for spec in lab.vms:
-            if spec.backend is Backend.QEMU:
-                hardware, its = _hardware(spec, lab), image(spec.kernel)
-                starts[spec.name] = Start(
-                    hardware, its, None if spec.boot else state(hardware, its)
-                )
+            if spec.backend is not Backend.QEMU:
+                continue
+            hardware = _hardware(spec, lab)
+            if spec.image.path is not None:
+                disk = folder / spec.image.path
+                starts[spec.name] = Start(hardware, disk=disk, disk_size=check_disk(disk))
+                continue
+            its = image(spec.kernel)
+            starts[spec.name] = Start(hardware, its, None if spec.boot else state(hardware, its))
         return cls(starts, identity, lab.sample.fast)
 
     def make(
@@ -74,18 +95,29 @@ class Guests:
         places: Places,
         *,
         disks: Disks,
+        tap: int | None,
         opened: ExitStack,
         on_spawn: Callable[[int], None],
-    ) -> QemuVm:
-        """The VM `spec`. What it starts from is open until `opened` is closed."""
-        start = self.starts[spec.name]
+        folder: Path,
+    ) -> QemuVm | FullVm:
+        """The VM `spec`. What it starts from is open until `opened` is closed. What a full guest
+        writes goes to a file without a name in `folder`."""
+        start, seat = self.starts[spec.name], config.network
+        identity = _of(self.identity, start.hardware)
+        nic = None if tap is None or seat is None else Nic(tap, seat.mac)
+        if start.image is None:
+            return FullVm(
+                config, places, start.hardware, disk=_root(start, folder, opened), nic=nic,
+                agent_seconds=spec.image.within if spec.image.agent is Agent.WAIT else 0,
+                identity=identity, on_spawn=on_spawn, report_seconds=self.report_seconds,
+            )  # fmt: skip
         state = None
         if start.state is not None:
             state = os.open(start.state, os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, state)
         return QemuVm(
             config, places, start.hardware, image=start.image, state=state, disks=disks,
-            identity=_of(self.identity, start.hardware), on_spawn=on_spawn,
+            nic=nic, identity=identity, on_spawn=on_spawn,
             report_seconds=self.report_seconds,
         )  # fmt: skip
 
@@ -100,13 +132,27 @@ class Guests:
                 "version": version(),
                 "accelerator": {name: str(one) for name, one in found.items()},
                 **({"why no KVM": why_not_kvm()} if emulated else {}),
-                "kernel": {name: one.image.release for name, one in self.starts.items()},
-                "from": {
-                    name: "saved state" if one.state else "boot"
-                    for name, one in self.starts.items()
-                },
+                "kernel": {name: one.release for name, one in self.starts.items()},
+                "from": {name: one.origin for name, one in self.starts.items()},
             }
         }
+
+
+def disks_must_be_usable(lab: Lab, folder: Path) -> None:
+    """HostError if the disk of a full guest is not there or none; `folder` is the lab file's."""
+    for path in {vm.image.path for vm in lab.vms if vm.image.path is not None}:
+        check_disk(folder / path)
+
+
+def _root(start: Start, folder: Path, opened: ExitStack) -> RootDisk:
+    assert start.disk is not None
+
+    def kept(fd: int) -> int:
+        opened.callback(os.close, fd)
+        return fd
+
+    base = kept(open_disk(start.disk))
+    return RootDisk(base, kept(make_overlay(folder, start.disk_size)), kept(open_drive()))
 
 
 def _hardware(spec: VmSpec, lab: Lab) -> Hardware:
@@ -117,6 +163,7 @@ def _hardware(spec: VmSpec, lab: Lab) -> Hardware:
         reporting=lab.mechanisms.reporting.enabled,
         guest_swap=spec.guest_swap,
         cache_file=spec.cache_file,
+        network=lab.network,
     )
 
 

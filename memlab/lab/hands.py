@@ -9,7 +9,7 @@ from typing import Any, Final
 from memlab.control.actuate import Actuator, Done
 from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
-from memlab.errors import MemlabError, UsageError
+from memlab.errors import MemlabError, UsageError, VmError
 from memlab.kernel.files import HOST, Roots, read_int
 from memlab.lab.fleet import VERIFY_SECONDS, Fleet
 from memlab.lab.keeper import Keeper
@@ -19,7 +19,7 @@ from memlab.lab.spec import Lab, WorkloadSpec
 from memlab.lab.stage import Stage
 from memlab.lab.values import Amount
 from memlab.units import format_size, parse_size
-from memlab.vm.base import GuestLink, Vm, WorkloadConfig
+from memlab.vm.base import Backend, GuestLink, Vm, WorkloadConfig
 from memlab.vm.process import workload_fields
 
 EXEC_SECONDS: Final = 20.0
@@ -120,14 +120,18 @@ class Hands:
 
     def _workload(self, machine: Vm, value: WorkloadSpec) -> str:
         guest, content = self._guest(machine), machine.config.workload.content
+        same = 0 if value.command else machine.config.workload.size
         fresh = WorkloadConfig(
             str(value.name),
-            value.size or machine.config.workload.size,
+            value.size or same,
             value.content.content if value.content else content,
             value.arguments,
+            value.command or (),
         )
         fields = workload_fields(replace(machine.config, workload=fresh))
         guest.call("workload", timeout=GUEST_SECONDS, **fields)
+        if fresh.command:
+            return f"workload {' '.join(fresh.command)}"
         return f"workload {fresh.name}, {format_size(fresh.size)}"
 
     def _free(self, machine: Vm, value: Amount) -> str:
@@ -196,6 +200,8 @@ class Hands:
         if machine.link is not None:
             answer = self._ask_guest(machine, words)
             return {"answer": {k: v for k, v in answer.items() if k not in ("id", "ok")}}
+        if machine.config.backend is Backend.QEMU:
+            raise VmError(name, "it has no agent, so nothing can be asked of it")
         output, status = self._fleet.run_beside(name, words, timeout=EXEC_SECONDS)
         return {"output": output, "status": status}
 
@@ -206,11 +212,15 @@ class Hands:
             case ["free", size]:
                 freed = parse_size(size)
                 return self._guest(machine).call("free", timeout=EXEC_SECONDS, size=freed)
+            case ["ping", who]:
+                seat = self.lab.seats.get(who)
+                address = seat.address if seat else who
+                return self._guest(machine).call("ping", timeout=EXEC_SECONDS, address=address)
             case ["balloon", size]:
                 return {"balloon": self._balloon(machine, Amount(size=parse_size(size)))}
         raise UsageError(
             f"the agent has no command {' '.join(words)!r}",
-            hint="it has: stats, verify, free SIZE, balloon SIZE",
+            hint="it has: stats, verify, free SIZE, balloon SIZE, ping VM",
         )
 
 

@@ -49,6 +49,7 @@ class Plan:
     sharing_from_start: bool
     policy_file: str = ""
     """A policy of the user's own: code that will run with memlab's rights."""
+    network: bool = False
 
     def lines(self) -> Iterator[str]:
         """The plan as sentences."""
@@ -57,6 +58,8 @@ class Plan:
             yield f"a swap file of {format_size(self.swap_size)} in {self.swap_file}, removed"
         elif self.swap_size:
             yield f"a zram swap device of {format_size(self.swap_size)}, removed"
+        if self.network:
+            yield "a network of the lab's own, in a namespace that leads nowhere else, removed"
         if self.policy_file:
             yield f"the policy {self.policy_file} runs with memlab's rights, as root"
         for change in self.changes:
@@ -82,6 +85,7 @@ def plan(lab: Lab, *, roots: Roots = HOST) -> Plan:
         swap_size=swap.size if swap else 0,
         sharing_from_start=sharing,
         policy_file=lab.policy.name if is_user_policy(lab.policy.name) else "",
+        network=lab.network,
     )
 
 

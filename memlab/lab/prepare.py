@@ -11,6 +11,7 @@ from memlab.errors import HostError
 from memlab.kernel.files import HOST, Roots, parse_names, read_bytes
 from memlab.lab.admission import Sums, admit, sums
 from memlab.lab.fitness import refuse_unfit
+from memlab.lab.guests import disks_must_be_usable
 from memlab.lab.load import Loaded
 from memlab.lab.place import Invoker, lab_directory
 from memlab.lab.plan import Plan, check_disk, plan
@@ -39,6 +40,7 @@ def prepare(loaded: Loaded, *, i_know: bool = False, roots: Roots = HOST) -> Pre
     found = sums(loaded.lab, _available(roots))
     admit(found, i_know=i_know)
     refuse_unfit(loaded.lab, changes, roots=roots)
+    disks_must_be_usable(loaded.lab, loaded.folder)
     check_disk(changes)
     source = None if loaded.name == "stdin" else Path(loaded.name)
     directory = lab_directory(loaded.lab.name, source)

@@ -32,6 +32,7 @@ from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
 from memlab.lab.hands import Hands
 from memlab.lab.keeper import Keeper
+from memlab.lab.network import make_network
 from memlab.lab.outcome import Ended, RunOutcome
 from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
@@ -158,7 +159,8 @@ class Session:
             stack.callback(observer.stop)
             fleet = Fleet(
                 self.lab, stage, owner.journal, run=self.directory,
-                invoker=self.prepared.invoker, guests=guests, watch=keeper.watch,
+                invoker=self.prepared.invoker, guests=guests,
+                network=make_network(self.lab, owner, stack), watch=keeper.watch,
             )  # fmt: skip
             stack.callback(fleet.stop)
             derived = stack.enter_context(Derived(Recording.open(self.path, check=False)))
@@ -183,7 +185,9 @@ class Session:
             def started(machine: Vm, number: int) -> None:
                 sample(machine.config.name)
                 recording.event(self.clock(), "vm-started", machine.config.name, {})
-                self._note(f"{machine.config.name} runs")
+                alone = machine.link is None and machine.board_fd is not None
+                without = ", without an agent: it is measured from outside" if alone else ""
+                self._note(f"{machine.config.name} runs{without}")
 
             self.phase = "running"
             while not self._is_over(self.clock()):
@@ -209,7 +213,9 @@ class Session:
         return Observer.start(
             self.path,
             clock_zero=self._zero,
-            periods=Periods(sample.fast, sample.medium, sample.deep),
+            periods=Periods(
+                sample.fast, sample.medium, sample.deep, referenced=self.lab.active.looks
+            ),
             lab=LabTarget(
                 memory_group=group.path,
                 unified_group=group.unified_path,
@@ -293,6 +299,7 @@ class Session:
             "duration": self.lab.duration,
             "recording": str(self.path),
             "vms": [vm.name for vm in self.lab.vms],
+            "addresses": {name: seat.address for name, seat in self.lab.seats.items()},
         }
 
     def _verify(self, fleet: Fleet, recording: Recording) -> None:

@@ -60,7 +60,7 @@ class Setting:
 
     path: str
     kind: SettingKind
-    value: Amount | WorkloadSpec | bool | int | float
+    value: Amount | WorkloadSpec | bool | int | float | str
     vms: tuple[str, ...] = ()
     key: str = ""
 

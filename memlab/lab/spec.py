@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from memlab.kernel.finding import Feature
+from memlab.kernel.network import Seat
 from memlab.lab.values import (
     Amount,
     Argv,
@@ -195,11 +196,20 @@ class Active(Spec):
     period: Annotated[Duration, not_below(0.1)] = Field(
         default=2.0, description="How long they are watched."
     )
+    referenced: Switch = Field(
+        default=False,
+        description="Estimate it a second time, from outside, by the accessed bits.",
+    )
 
     @property
     def watched(self) -> tuple[int, float]:
         """Pages and seconds; no pages if it is off."""
         return (self.pages if self.enabled else 0, self.period)
+
+    @property
+    def looks(self) -> float:
+        """Seconds between two looks at the accessed bits; 0 if none is asked for."""
+        return self.period if self.enabled and self.referenced else 0.0
 
 
 class Sampling(Spec):
@@ -292,6 +302,10 @@ class LabFields(Spec):
     policy: Annotated[PolicySettings, BeforeValidator(named)] = Field(
         default_factory=PolicySettings, description="Who decides: its name, or a map."
     )
+    network: Switch = Field(
+        default=False,
+        description="A network of the lab's own, for QEMU VMs and programs; it leads nowhere else.",
+    )
     active: Annotated[Active, BeforeValidator(_switched)] = Field(
         default_factory=Active, description="The estimate of active memory, in VMs with an agent."
     )
@@ -352,6 +366,14 @@ class Lab(LabFields):
         """Cap of the compressed pool, bytes; 0 if compression is off."""
         settings = self.mechanisms.compression
         return settings.pool.of(self.host.memory) if settings.enabled else 0
+
+    @property
+    def seats(self) -> dict[str, Seat]:
+        """Places on the lab's network by VM: those of QEMU VMs and of programs."""
+        if not self.network:
+            return {}
+        numbered = enumerate(self.vms, start=1)
+        return {vm.name: Seat(number) for number, vm in numbered if vm.can_network}
 
     def members(self, target: str) -> tuple[VmSpec, ...]:
         """VMs that `target` means: one by its name, those of an entry or a group, or all (`*`)."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from memlab.guest.wire import Workload
+from memlab.kernel.network import Seat
 from memlab.lab.arguments import Argument, arguments
 from memlab.lab.values import (
     Argv,
@@ -20,6 +21,7 @@ from memlab.lab.values import (
     Switch,
     Text,
     at_least,
+    not_below,
     refuse,
 )
 from memlab.units import MIB, PAGE
@@ -61,13 +63,37 @@ class ContentSpec(Spec):
         return Content(self.zero, self.common, self.compressible)
 
 
+class Agent(StrEnum):
+    """Whether a full guest has memlab's agent in it."""
+
+    WAIT = "wait"
+    NONE = "none"
+
+
+def at_path(value: Any) -> Any:
+    """`image: FILE.qcow2` is short for `image: {path: FILE.qcow2}`."""
+    return {"path": value} if isinstance(value, str) else value
+
+
 class ImageSpec(ContentSpec):
-    """The guest's operating system: pages that are touched at boot and stay in use."""
+    """The guest's operating system: pages that are touched at boot and stay in use, or a disk."""
 
     name: Name = Field(
         default="default", description="VMs of the same image have its common pages."
     )
     size: Size = Field(default=0, description="Memory that it takes.")
+    path: Text | None = Field(
+        default=None,
+        description="With `backend: qemu`: a qcow2 disk that the guest boots; never written to.",
+    )
+    agent: Agent = Field(
+        default=Agent.WAIT,
+        description="With `path`: wait for the agent in it, or run without one.",
+    )
+    within: Annotated[Duration, not_below(1)] = Field(
+        default=60.0,
+        description="With `path`: how long the agent is waited for; without it the guest runs on.",
+    )
 
 
 class WorkloadSpec(Spec):
@@ -81,6 +107,16 @@ class WorkloadSpec(Spec):
     args: dict[str, JsonValue] = Field(
         default_factory=dict, description="Settings of this workload; see docs/workloads.md."
     )
+
+    command: Annotated[Argv, Field(max_length=100)] | None = Field(
+        default=None,
+        description="A program of a guest with `image.path` and its arguments, instead.",
+    )
+
+    @property
+    def is_work(self) -> bool:
+        """Whether the guest needs an agent for it."""
+        return self.command is not None or self.name is not Workload.IDLE or self.size > 0
 
     @property
     def arguments(self) -> dict[str, Argument]:
@@ -110,7 +146,9 @@ class VmFields(Spec):
     memory: Annotated[Size, at_least(MIB)] | None = Field(
         default=None, description="Configured guest physical memory."
     )
-    image: ImageSpec = Field(default_factory=ImageSpec, description="The guest's operating system.")
+    image: Annotated[ImageSpec, BeforeValidator(at_path)] = Field(
+        default_factory=ImageSpec, description="The guest's operating system, or a disk with one."
+    )
     content: ContentSpec = Field(
         default_factory=ContentSpec, description="What the application's pages contain."
     )
@@ -171,12 +209,18 @@ class VmSpec(VmFields):
     group: Name | None = None
     memory: Annotated[Size, at_least(MIB)]
 
+    @property
+    def can_network(self) -> bool:
+        """Whether there is anything in it that could use a network: a real kernel or a program."""
+        return self.backend is Backend.QEMU or self.command is not None
+
     def config(
         self,
         *,
         owner: int,
         seed: int = 0,
         mergeable: bool = True,
+        network: bool = False,
         watched: tuple[int, float] = (0, 2.0),
     ) -> VmConfig:
         """What its back end is given. `watched` are pages and seconds of the active estimate."""
@@ -189,13 +233,18 @@ class VmSpec(VmFields):
             backend=self.backend,
             image=Image(self.image.name, self.image.size, self.image.content),
             workload=WorkloadConfig(
-                str(work.name), work.size, (work.content or self.content).content, work.arguments
+                str(work.name),
+                work.size,
+                (work.content or self.content).content,
+                work.arguments,
+                work.command or (),
             ),
             command=self.command or (),
             mergeable=mergeable,
             huge=self.huge,
             guest_swap=self.guest_swap,
             cache_file=self.cache_file,
+            network=Seat(owner) if network and self.can_network else None,
             watched_pages=min(watched[0], self.memory // PAGE // 8),
             watch_seconds=watched[1],
         )

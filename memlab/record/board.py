@@ -31,6 +31,8 @@ _HISTOGRAM: Final = struct.Struct(f"<{HISTOGRAM_BUCKETS}q")
 _SEQUENCE: Final = struct.Struct("<Q")
 _SEQUENCE_OFFSET: Final = BOARD_HEADER.size - _SEQUENCE.size
 assert BOARD_HEADER.size == COUNTERS_OFFSET  # so that one unpacking takes both
+_ABSENT: Final = -1
+"""`wire.ABSENT` as a signed number."""
 _TRIES: Final = 50
 _PAUSE: Final = 20e-6
 
@@ -51,6 +53,10 @@ class Selection:
         """These of a tuple of all counters."""
 
 
+def _known(values: list[int]) -> tuple[int | None, ...]:
+    return tuple(values if _ABSENT not in values else (None if v == _ABSENT else v for v in values))
+
+
 class Board:
     """A board mapped read-only. The descriptor stays the caller's."""
 
@@ -69,8 +75,8 @@ class Board:
         self.frames = frames
         """Entries of the list of frames; 0: this kind of guest has none."""
 
-    def counters(self, chosen: Selection) -> tuple[int, ...] | None:
-        """The chosen counters; None before the guest has published any.
+    def counters(self, chosen: Selection) -> tuple[int | None, ...] | None:
+        """The chosen counters, None for one that is not known; None before any was published.
 
         None as well if the agent was stopped while it wrote them.
         """
@@ -79,7 +85,7 @@ class Board:
             if sequence % 2 == 0:
                 (after,) = _SEQUENCE.unpack_from(self._map, _SEQUENCE_OFFSET)
                 if after == sequence:
-                    return tuple(values) if sequence else None
+                    return _known(values) if sequence else None
             if attempt > 2:
                 time.sleep(_PAUSE)  # the writer may wait for this very core
         return None

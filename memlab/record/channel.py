@@ -84,12 +84,14 @@ class Channel:
 @dataclass(frozen=True, slots=True)
 class Periods:
     """Seconds between samples of each tier. Deep is stretched to stay within `deep_share`, the
-    part of one core that walking page tables may take over time."""
+    part of one core that walking page tables may take over time. `referenced` are the seconds
+    between two looks at the VMs' accessed bits; 0: none is taken."""
 
     fast: float = 0.25
     medium: float = 1.0
     deep: float = 1.0
     deep_share: float = 0.05
+    referenced: float = 0.0
 
     def of(self, tier: Tier) -> float:
         """Seconds between samples of `tier`."""

@@ -74,7 +74,7 @@ GIVES_TRUTH: Final = frozenset({"any", "all", "each_vm", "some_vm"})
 EVENT_KINDS: Final = frozenset(
     {
         "set", "exec", "mark", "refused", "phase", "gap", "verify", "restored", "aborted",
-        "migrated", "guest-silent", "guest-answers", "agent-killed",
+        "migrated", "no-agent", "program-ended", "guest-silent", "guest-answers", "agent-killed",
         "vm-started", "vm-ended", "oom-kill", "guard-replaced", "pool-closed", "pool-open",
         "balloon", "out-of-memory", "bad-page", "guest-swap-error",
     }

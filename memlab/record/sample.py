@@ -242,6 +242,10 @@ VM_MEDIUM: Final = RawTable(
         *_raw("taskstats", "ns", "swapin_delay_ns", "thrashing_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "reclaim_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "copy_delay_ns", needs="delayacct on, 5.19 or later"),
+        *_raw(
+            "clear_refs, smaps Referenced", "pages", "referenced_pages", needs="active.referenced"
+        ),
+        *_raw("thread CPU clock", "us", "referenced_cpu_us", needs="active.referenced"),
     ),
 )
 

@@ -54,6 +54,7 @@ class Sampler:
         self._delays = _taskstats(self._files)
         self._vms: dict[str, VmReader] = {}
         self._deep_share = start.periods.deep_share
+        self._referenced = start.periods.referenced
         first = self.clock()
         self._tables = {
             tier: Timetable(round(start.periods.of(tier) * _MICRO), first) for tier in Tier
@@ -71,7 +72,10 @@ class Sampler:
         """Sample this VM from now on. The descriptor stays the caller's."""
         target, info = decode_vm(raw)
         try:
-            reader = VmReader(target, board_fd, delays=self._delays, roots=self._roots)
+            reader = VmReader(
+                target, board_fd, delays=self._delays, referenced=self._referenced,
+                roots=self._roots,
+            )  # fmt: skip
         except (KernelError, OSError) as error:
             if error.errno == errno.EMFILE:
                 raise _too_many_files(len(self._vms)) from error

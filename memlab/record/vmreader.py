@@ -17,6 +17,7 @@ from memlab.guest.wire import BOARD_FIELDS
 from memlab.kernel.files import HOST, KeptFile, Roots, read_text
 from memlab.kernel.pagemap import PageClasses, PageWalker
 from memlab.kernel.picker import Picker
+from memlab.kernel.referenced import Referenced
 from memlab.kernel.taskstats import Taskstats, delayacct
 from memlab.record.board import Board, Selection
 from memlab.record.reading import GroupReader, Values, number, stalls
@@ -50,6 +51,7 @@ assert VM_MEDIUM.names == (
     *(*MEMORY_STAT, "stall_some_us", "stall_full_us", *_KSM),
     *(f"guest_{name}" for name in GUEST_MEDIUM),
     *("swapin_delay_ns", "thrashing_delay_ns", "reclaim_delay_ns", "copy_delay_ns"),
+    *("referenced_pages", "referenced_cpu_us"),
 )
 
 
@@ -71,10 +73,17 @@ class VmReader:
         board_fd: int | None = None,
         *,
         delays: Taskstats | None = None,
+        referenced: float = 0.0,
         roots: Roots = HOST,
     ) -> None:
-        """`delays` asks for the waiting times of the VM's tasks, where they are counted."""
+        """`delays` asks for the waiting times of the VM's tasks, where they are counted,
+        `referenced` for a look at its accessed bits every so many seconds."""
         self.target = target
+        self._looks: Referenced | None = None
+        if referenced and target.ram_start is not None and target.ram_bytes is not None:
+            self._looks = Referenced(
+                target.pid, target.ram_start, target.ram_bytes, referenced, roots=roots
+            )
         # A task that began while the switch was off would say 0 for ever: not known.
         self._delays = delays if delayacct(roots) else None
         self._merges_zeros = read_text(roots.ksm / "use_zero_pages") == "1"
@@ -137,7 +146,15 @@ class VmReader:
             *self._pick_ksm(ksm),
             *self._guest(_MEDIUM),
             *self._waits(),
+            *self._used(),
         )
+
+    def _used(self) -> tuple[int | None, int | None]:
+        """Pages used in the last period, and what looking has cost so far, µs."""
+        if self._looks is None:
+            return None, None
+        found = self._looks.look()
+        return found.pages, found.cpu_us
 
     def _waits(self) -> tuple[int | None, ...]:
         found = self._delays.of_group(self.target.pid) if self._delays else None

@@ -174,13 +174,16 @@ class Maker:
         """What the VM uses: the estimate, and the truth that it does not know; the title has the
         mean error over the measured window."""
         lines = (
-            Wanted("active", "estimated", "balloon"),
+            Wanted("active", "by random pages", "balloon"),
+            Wanted("active_referenced", "by accessed bits", "sharing"),
             Wanted("working_set", "by the workload", "ink"),
         )
-        chart = self._chart("active", "Active memory", VM, (), lines, vm=vm)
-        if len(chart.lines) < len(lines):
+        asked = any(self._source.series(VM, "active_referenced", vm).known)
+        wanted = lines if asked else (lines[0], lines[-1])
+        chart = self._chart("active", "Active memory", VM, (), wanted, vm=vm)
+        if len(chart.lines) < len(wanted):
             return chart
-        guess, truth = (line.values for line in chart.lines)
+        guess, truth = chart.lines[0].values, chart.lines[-1].values
         pairs = zip(guess, truth, strict=True)
         errors = tuple(None if a is None or b is None else abs(a - b) for a, b in pairs)
         error = self._rest(chart.times, errors)

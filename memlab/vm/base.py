@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from memlab.kernel.network import Seat
+
 
 class Backend(StrEnum):
     """What a VM is made of."""
@@ -51,6 +53,8 @@ class WorkloadConfig:
     size: int = 0
     content: Content = Content()
     args: Mapping[str, float | int | str | Sequence[int]] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    """A program of a full guest and its arguments, instead of one of the agent's workloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class VmConfig:
     huge: bool = False
     guest_swap: int = 0
     cache_file: int = 0
+    network: Seat | None = None
+    """Its place on the lab's network."""
     watched_pages: int = 0
     """Random pages that the estimate of active memory watches; 0: none is made."""
     watch_seconds: float = 2.0

@@ -30,11 +30,13 @@ class CommandVm:
         identity: Identity | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | str = "/",
+        network: int | None = None,
         on_spawn: Callable[[int], None] | None = None,
     ) -> None:
         """Prepare only; `start` runs it. Both output streams of the program go to `log`.
 
-        `identity` is the user it runs as; None leaves it the user that memlab runs as.
+        `identity` is the user it runs as; None leaves it the user that memlab runs as. `network`
+        is a descriptor of the network namespace that it runs in; None leaves it the host's.
         """
         self.config = config
         self.board_fd: int | None = None
@@ -44,6 +46,7 @@ class CommandVm:
         self._identity = identity
         self._env = dict(env or {"PATH": "/usr/local/bin:/usr/bin:/bin"})
         self._cwd = cwd
+        self._network = network
         self._on_spawn = on_spawn
         self._child: Child | None = None
         self._go = -1
@@ -61,7 +64,7 @@ class CommandVm:
                 self._argv(waits),
                 places=self._places,
                 on_spawn=self._on_spawn,
-                pass_fds=(waits,),
+                pass_fds=(waits,) if self._network is None else (waits, self._network),
                 output=log,
                 env=self._env,
                 cwd=self._cwd,
@@ -75,6 +78,8 @@ class CommandVm:
         argv = [str(agent_path()), "--exec", "--wait", str(waits)]
         if self.config.mergeable:
             argv.append("--merge")
+        if self._network is not None:
+            argv += ["--network", str(self._network)]
         if self._identity is not None:
             argv += self._identity.options()
         return [*argv, "--", *self.config.command]

@@ -15,7 +15,7 @@ from memlab.guest.build import agent_path
 from memlab.guest.image import GuestImage
 from memlab.kernel.qemu import PROGRAM
 from memlab.vm.child import Child, Identity, Places
-from memlab.vm.hardware import Hardware, Lines, arguments
+from memlab.vm.hardware import Hardware, Lines, Nic, Root, arguments
 from memlab.vm.link import SocketLink
 
 if TYPE_CHECKING:
@@ -28,6 +28,22 @@ class Disks:
 
     guest_swap: int | None = None
     cache_file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RootDisk:
+    """Descriptors of a full guest's disks, the caller's until QEMU has them: the user's own, the
+    empty one above it, the agent's drive."""
+
+    base: int
+    overlay: int
+    drive: int
+
+    def root(self, given: ExitStack) -> Root:
+        """As QEMU takes them."""
+        direct = all(_takes_direct(fd) for fd in (self.base, self.overlay))
+        reads = _reading(self.overlay, given, direct=direct)
+        return Root(self.base, (self.overlay, reads), self.drive, direct)
 
 
 @dataclass(slots=True)
@@ -71,7 +87,9 @@ class Launch:
     name: str
     places: Places
     hardware: Hardware
-    image: GuestImage
+    image: GuestImage | None
+    root: RootDisk | None = None
+    nic: Nic | None = None
     huge: bool = False
     identity: Identity | None = None
     on_spawn: Callable[[int], None] | None = None
@@ -90,11 +108,13 @@ class Launch:
                 ends.append((ours, theirs.fileno()))
             (agent, agent_fd), (monitor, monitor_fd) = ends
             lines = Lines(
-                agent_fd, monitor_fd, state=state,
+                agent_fd, monitor_fd, state=state, nic=self.nic,
                 guest_swap=_both_ways(disks.guest_swap, given),
                 cache_file=_both_ways(disks.cache_file, given),
             )  # fmt: skip
-            if state is None:
+            if self.root is not None:
+                lines = replace(lines, root=self.root.root(given))
+            elif self.image is not None and state is None:
                 kernel = _open(self.image.kernel, given)
                 lines = replace(lines, kernel=kernel, initramfs=_open(self.image.initramfs, given))
             child = self._spawn(lines, given)
@@ -131,9 +151,24 @@ def _both_ways(disk: int | None, given: ExitStack) -> tuple[int, ...]:
     """A disk's descriptor, and another one of the same file that can only read."""
     if disk is None:
         return ()
-    reads = os.open(f"/proc/self/fd/{disk}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    return (disk, _reading(disk, given, direct=True))
+
+
+def _reading(disk: int, given: ExitStack, *, direct: bool) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
+    reads = os.open(f"/proc/self/fd/{disk}", flags)
     given.callback(os.close, reads)
-    return (disk, reads)
+    return reads
+
+
+def _takes_direct(disk: int) -> bool:
+    """Whether the file system lets it be read past the page cache (tmpfs does since 6.6)."""
+    with ExitStack() as tried:
+        try:
+            _reading(disk, tried, direct=True)
+        except OSError:
+            return False
+    return True
 
 
 def _open(path: os.PathLike[str], given: ExitStack) -> int:

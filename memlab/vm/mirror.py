@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from memlab.guest.wire import (
+    ABSENT,
     BOARD_FIELDS,
     BOARD_HEADER,
     BOARD_MAGIC,
@@ -41,11 +42,12 @@ def make_board(owner: int, frames: int) -> int:
 class BoardMirror:
     """The board of one QEMU VM, which it owns; `fd` is for the sampler."""
 
-    def __init__(self, owner: int) -> None:
+    def __init__(self, owner: int, *, unknown: bool = False) -> None:
+        """`unknown`: what is never shown is not known, and not 0."""
         self.fd = make_board(owner, 0)
         self._map = mmap.mmap(self.fd, board_size(0))
         self._sequence = 0
-        self._values: dict[str, int] = dict.fromkeys(BOARD_FIELDS, 0)
+        self._values: dict[str, int] = dict.fromkeys(BOARD_FIELDS, ABSENT if unknown else 0)
 
     def update(self, fields: Mapping[str, int], histogram: Iterable[Sequence[int]] = ()) -> None:
         """Show these counters, and these (bucket, count) of the histogram; others stay."""

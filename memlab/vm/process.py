@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from memlab.errors import GuestError, VmError
 from memlab.guest.build import agent_path
+from memlab.kernel.network import PREFIX
 from memlab.units import PAGE
 from memlab.vm.base import Moved, Target, VmConfig
 from memlab.vm.child import Child, Identity, Places
@@ -198,8 +199,12 @@ class ProcessVm:
 
 def boot_fields(config: VmConfig) -> dict[str, Any]:
     """Fields of the `boot` command."""
-    image = config.image
+    image, seat = config.image, config.network
+    network = {} if seat is None else {
+        "network": {"address": seat.address, "prefix": PREFIX, "mac": seat.mac}
+    }  # fmt: skip
     return {
+        **network,
         "memory": config.memory,
         "seed": config.seed,
         "owner": config.owner,
@@ -217,4 +222,5 @@ def workload_fields(config: VmConfig) -> dict[str, Any]:
         "size": workload.size,
         "content": asdict(workload.content),
         "args": dict(workload.args),
+        "command": list(workload.command),
     }

@@ -18,10 +18,11 @@ from typing import Final
 from memlab.guest.cachedir import UNFINISHED, cache_folder, discard_unfinished, locked
 from memlab.guest.image import GuestImage
 from memlab.kernel import qemu
+from memlab.kernel.network import LabNetwork, Seat
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.disk import open_guest_disk
-from memlab.vm.hardware import Hardware, Lines, arguments
+from memlab.vm.hardware import Hardware, Lines, Nic, arguments
 from memlab.vm.launch import Disks
 from memlab.vm.qemu import QemuVm
 
@@ -30,6 +31,7 @@ BOOT_SECONDS: Final = 120.0
 SAVE_SECONDS: Final = 60.0
 KEPT: Final = 8
 _VERSION: Final = 1
+_NO_CARD: Final = Nic(0, "")
 
 
 def saved_state(
@@ -56,7 +58,8 @@ def saved_state(
 
 def _key(hardware: Hardware, image: GuestImage) -> str:
     words = arguments(hardware, Lines(0, 0, guest_swap=_some(hardware.guest_swap),
-                                      cache_file=_some(hardware.cache_file)))  # fmt: skip
+                                      cache_file=_some(hardware.cache_file),
+                                      nic=_NO_CARD if hardware.network else None))  # fmt: skip
     facts = (_VERSION, *words, hardware.guest_swap, hardware.cache_file, image.key)
     text = "\0".join(map(str, (*facts, qemu.version(), _processor())))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -92,6 +95,7 @@ def _make(path: Path, hardware: Hardware, image: GuestImage, identity: Identity 
             hardware,
             image=image,
             disks=disks,
+            nic=_card(stack) if hardware.network else None,
             identity=identity,
             with_parent=True,
         )
@@ -112,6 +116,12 @@ def _disk(folder: Path, size: int, stack: ExitStack) -> int | None:
     fd = open_guest_disk(folder, size)
     stack.callback(os.close, fd)
     return fd
+
+
+def _card(stack: ExitStack) -> Nic:
+    """A card on a network on which there is nobody else."""
+    seat = Seat(1)
+    return Nic(stack.enter_context(LabNetwork.make()).tap(seat, "template"), seat.mac)
 
 
 def _sum_of(path: Path) -> Path:

@@ -60,6 +60,7 @@ def test_requirements_leave_out_those_of_extras() -> None:
     found = layers.requirements(["pytest"])
     assert "pytest" in found
     assert any(line.startswith("click") for line in found)
+    assert not any(line.startswith("numpy") for line in found)
     assert not any("extra" in line for line in found)
 
 

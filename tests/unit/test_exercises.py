@@ -16,7 +16,7 @@ from memlab.exercises.answers import Answers, load_answers
 from memlab.exercises.course import TEMPLATE, Lesson, after, course, find
 from memlab.exercises.folder import Folder
 from memlab.exercises.judge import Case, Finding, Result, judge
-from memlab.exercises.marks import mark
+from memlab.exercises.marks import changed, mark
 from memlab.exercises.play import plays, sets_of
 from memlab.exercises.soundness import faults_of
 from memlab.exercises.spec import Check, Language, Stage
@@ -50,7 +50,8 @@ def test_solutions_come_out_as_meant(lesson: Lesson, trial: Trial, tmp_path: Pat
 
 
 def test_the_course_is_in_order_and_found_by_any_name() -> None:
-    assert [lesson.number for lesson in LESSONS] == [f"{n:02}" for n in range(1, len(LESSONS) + 1)]
+    numbers = [int(lesson.number) for lesson in LESSONS]
+    assert numbers == sorted(set(numbers)) and set(numbers) <= set(range(1, 13))
     assert find("3").name == find("sharing").name == find("03-sharing").name == "03-sharing"
     assert after(LESSONS[0]) == LESSONS[1] and after(LESSONS[-1]) is None
     with pytest.raises(UsageError) as caught:
@@ -164,6 +165,19 @@ def test_a_lab_that_was_changed_elsewhere_is_noticed(tmp_path: Path) -> None:
     connection.close()
     (found,) = [one for one in findings(folder) if one.name == "the lab is the exercise's"]
     assert found.result is Result.FAILED and "vms.guest.workload.args.hold" in found.say
+
+
+def test_a_file_that_is_handed_out_is_run_and_known_again(tmp_path: Path) -> None:
+    lesson = find("09")
+    folder = Folder.start(lesson, tmp_path / "x", AUTHOR, Language.ENGLISH)
+    assert (folder.path / "order.py").read_text("utf-8") == lesson.lab("order.py")
+    write(folder, "class Order:", "class Order:  # mine", "order.py")
+    play, *_ = plays(folder, 1, unpredicted=True)
+    assert (play.path.parent / "order.py").read_text("utf-8") == folder.lab("order.py")
+    told = play.loaded().notes["exercise"]
+    run = FakeRun(manifest={"notes": {"exercise": told}, "source": folder.lab("lab.memlab.yaml")})
+    (found,) = changed(lesson, lesson.exercise.stages[0], play.run, run, folder.numbers)
+    assert found.result is Result.FAILED and "order.py" in found.say
 
 
 def test_what_a_machine_cannot_show_is_inconclusive() -> None:

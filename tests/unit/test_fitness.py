@@ -136,6 +136,8 @@ class TestNeeds:
         assert error.message == "this lab needs kvm, which is missing here: it is slow"
         assert error.hint == "buy another"
         assert asked == [(Feature.KVM,)]
+        refused(host, swap=f"path: {host.base}/lab", more="network: on")
+        assert asked[-1] == (Feature.NETWORK,)
 
     @pytest.mark.parametrize("works", [True, None])
     def test_what_is_there_or_cannot_be_told_is_not(

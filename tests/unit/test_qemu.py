@@ -17,7 +17,7 @@ from memlab.lab.load import loads
 from memlab.record.board import Board, Selection
 from memlab.units import MIB
 from memlab.vm.balloon import Balloon
-from memlab.vm.hardware import Accelerator, Hardware, Lines, arguments
+from memlab.vm.hardware import Accelerator, Hardware, Lines, Nic, arguments
 from memlab.vm.mirror import BoardMirror
 from memlab.vm.qmp import Monitor
 
@@ -60,7 +60,14 @@ class TestArguments:
         assert "snapshot" not in " ".join(after(words, "-drive"))
 
     def test_every_descriptor_is_handed_over(self) -> None:
-        assert set(replace(LINES, guest_swap=(7, 8)).all) == {3, 4, 5, 6, 7, 8}
+        lines = replace(LINES, guest_swap=(7, 8), nic=Nic(9, "02:00:00:00:00:01"))
+        assert set(lines.all) == {3, 4, 5, 6, 7, 8, 9}
+
+    def test_a_card_has_its_tap_and_its_address(self) -> None:
+        words = arguments(HARDWARE, replace(LINES, nic=Nic(9, "02:00:00:00:00:01")))
+        assert after(words, "-netdev") == ["tap,id=net,fd=9"]
+        assert "mac=02:00:00:00:00:01" in after(words, "-device")[-1]
+        assert not after(arguments(HARDWARE, LINES), "-netdev")
 
 
 class TestBalloon:

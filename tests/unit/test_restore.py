@@ -300,6 +300,14 @@ class TestFilesAndSwap:
         assert not path.exists()
         assert not address.exists()
 
+    def test_a_network_s_name_goes_though_it_was_never_mounted(self, host: FakeHost) -> None:
+        path = host.base / "lab/network"
+        host.journal().network(path)
+        assert again(host).given_back == ()
+        path.touch()
+        assert again(host).given_back == (f"{path} removed",)
+        assert not path.exists()
+
     def test_a_directory_in_its_place_is_left(self, host: FakeHost) -> None:
         host.journal().file(host.base / "lab/disk")
         (host.base / "lab/disk").mkdir()

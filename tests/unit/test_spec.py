@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from memlab.lab.load import bundled
+from memlab.lab.load import bundled, loads
 from memlab.lab.model import leaves
 from memlab.lab.schema import DRAFT, schema
 from memlab.lab.spec import Lab, LabFile, VmFields, VmSpec, WorkloadSpec
@@ -104,6 +105,25 @@ def test_a_vm_becomes_its_configuration() -> None:
     assert (config.workload.name, dict(config.workload.args)) == ("keyvalue", {"writes": 0.05})
     assert type(config.workload.name) is str
     assert (vm.limit, vm.reservation) == (32 * MIB, 16 * MIB)
+
+
+def test_real_guests_and_programs_have_a_place_on_the_network() -> None:
+    memory = {"memory": "128MiB"}
+    vms = {
+        "idle": memory,
+        "guest": memory | {"backend": "qemu", "count": 2},
+        "program": memory | {"command": ["true"]},
+    }
+    text = json.dumps(SMALL | {"vms": vms, "network": "on", "host": {"memory": "256MiB"},
+                               "mechanisms": {"compression": "off", "swap": "off"}})  # fmt: skip
+    lab = loads(text).lab
+    assert {name: seat.address for name, seat in lab.seats.items()} == {
+        "guest-1": "10.0.0.2", "guest-2": "10.0.0.3", "program": "10.0.0.4",
+    }  # fmt: skip
+    for number, vm in enumerate(lab.vms, start=1):
+        assert vm.config(owner=number, network=True).network == lab.seats.get(vm.name)
+        assert vm.config(owner=number).network is None
+    assert not lab.model_copy(update={"network": False}).seats
 
 
 def test_models_are_frozen_and_share_their_fields() -> None:

@@ -53,7 +53,8 @@ def counters(vm: QemuVm) -> dict[str, int]:
     board = Board(vm.board_fd, vm.config.name)
     values = board.counters(Selection(NAMES))
     board.close()
-    return dict(zip(NAMES, values or (0,) * len(NAMES), strict=True))
+    known = [0 if value is None else value for value in values or (0,) * len(NAMES)]
+    return dict(zip(NAMES, known, strict=True))
 
 
 def contents(vm: QemuVm) -> set[int]:

@@ -210,8 +210,20 @@ bool disks_boot(void);
 uint32_t disks_file_pages(void);
 bool disks_read_file(uint32_t page);
 
+/* ---- net.c: the lab's network, in a real guest ---- */
+bool net_boot(const struct json *doc);
+bool net_ping(const struct json *doc, const char *id);
+
+/* ---- program.c: a real program as the workload of a full guest ---- */
+bool program_start(const struct json *doc);
+void program_stop(void);
+void program_collect(void);
+const char *program_phase(void); /* NULL: no program is the workload */
+uint64_t program_slice(uint64_t now);
+
 /* ---- init.c, port.c, report.c: the line out of a real guest ---- */
 void init_run(void);  /* as /init: returns as the agent */
+void init_reporting(void); /* free pages are reported in small blocks */
 int port_open(void); /* -1: there is no port for the agent */
 void report_start(uint64_t period_ns); /* what a board would show, as events */
 uint64_t report_slice(uint64_t now);

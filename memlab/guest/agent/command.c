@@ -55,7 +55,7 @@ static bool boot(const struct json *doc, const char *id)
 
 static bool workload(const struct json *doc, const char *id)
 {
-	if (!workload_start(doc, key))
+	if (!workload_start(doc, key) || !program_start(doc))
 		return false;
 	control_say("{\"id\":%s,\"ok\":true,\"name\":\"%s\",\"size\":%llu}", id, workload_name(),
 		    (unsigned long long)os->pages() * PAGE);
@@ -82,6 +82,7 @@ static bool balloon(const struct json *doc, const char *id)
 static bool stats(const struct json *doc, const char *id)
 {
 	char fields[2048];
+	const char *program = program_phase();
 	size_t used = 0;
 	(void)doc;
 	board_publish();
@@ -92,7 +93,7 @@ static bool stats(const struct json *doc, const char *id)
 #undef FIELD
 	control_say("{\"id\":%s,\"ok\":true,\"workload\":\"%s\",\"phase\":\"%s\","
 		    "\"p50_ns\":%llu,\"p99_ns\":%llu,\"p999_ns\":%llu%s}",
-		    id, workload_name(), workload_phase(),
+		    id, program ? "command" : workload_name(), program ? program : workload_phase(),
 		    (unsigned long long)board_percentile(0.5),
 		    (unsigned long long)board_percentile(0.99),
 		    (unsigned long long)board_percentile(0.999), fields);
@@ -128,6 +129,13 @@ static bool sample(const struct json *doc, const char *id)
 	return true;
 }
 
+static bool ping(const struct json *doc, const char *id)
+{
+	if (os == &miniature)
+		return refuse("a process VM has no network of its own");
+	return net_ping(doc, id);
+}
+
 static bool report(const struct json *doc, const char *id)
 {
 	double period = 0.25;
@@ -142,6 +150,7 @@ static bool stop(const struct json *doc, const char *id)
 {
 	(void)doc;
 	control_say("{\"id\":%s,\"ok\":true}", id);
+	program_stop();
 	exit(0);
 }
 
@@ -152,7 +161,8 @@ static const struct command {
 } commands[] = {
 	{"hello", hello, true}, {"boot", boot, true},	 {"workload", workload, false}, {"balloon", balloon, false},
 	{"stats", stats, false}, {"free", give_free, false},	{"verify", verify, false},
-	{"sample", sample, false}, {"report", report, false}, {"stop", stop, true},
+	{"sample", sample, false}, {"report", report, false}, {"ping", ping, false},
+	{"stop", stop, true},
 };
 
 static bool dispatch(const struct json *doc, const char *id)

@@ -62,7 +62,7 @@ static void load_modules(void)
 
 /* The default order asks for 64 MiB of free memory in blocks of 2 MiB before it reports any, which
  * a small guest never has. It can be set when the balloon driver has registered, not before. */
-static void report_small_blocks(void)
+void init_reporting(void)
 {
 	int fd = open(REPORTING_ORDER, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -107,7 +107,7 @@ void init_run(void)
 	mount_one("sysfs", "/sys");
 	mount_one("devtmpfs", "/dev");
 	load_modules();
-	report_small_blocks();
+	init_reporting();
 	int port = port_open();
 	if (port < 0) {
 		fprintf(stderr, "memlab-agent: QEMU has no port memlab.agent for this guest\n");

@@ -50,7 +50,7 @@ static bool boot(const struct json *doc, uint64_t key, const char *id)
 		return false;
 	if (!memory)
 		return refuse("boot needs memory");
-	if (!board_open(-1, 0) || !disks_boot())
+	if (!board_open(-1, 0) || !disks_boot() || !net_boot(doc))
 		return false;
 	image_name(doc);
 	configured = (uint32_t)(memory / PAGE);
@@ -66,6 +66,7 @@ static void collect(void)
 {
 	counters.configured_pages = configured;
 	memory_collect(configured);
+	program_collect();
 }
 
 /* The kernel decides what fits, when pages are touched. */

@@ -2,11 +2,11 @@
  *
  *   memlab-agent --control FD [--board FD] [--guest-swap FD] [--cache-file FD] [--uid N --gid N]
  *   memlab-agent --port
- *   memlab-agent --exec [--wait FD] [--merge] [--small-pages] [--with-parent]
+ *   memlab-agent --exec [--wait FD] [--network FD] [--merge] [--small-pages] [--with-parent]
  *                [--uid N --gid N] -- PROGRAM …
  *   memlab-agent --layout
  *
- * The first form is a process VM: the miniature guest. The second is a program of a real guest, on
+ * The first form is a process VM: the miniature guest. The second is a program of a full guest, on
  * the virtio-serial port that QEMU gives it; so is the agent as the first process, without a word.
  * The third starts a program in a VM's cgroup: it waits until it is there, drops its rights and
  * becomes the program. The last prints the board's layout, for the tests.
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,10 +31,10 @@
 #endif
 
 static struct options {
-	long control, board, swap, cache, uid, gid, wait;
+	long control, board, swap, cache, uid, gid, wait, network;
 	bool exec, merge, small, port, with_parent;
 	char **program;
-} options = {-1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
+} options = {-1, -1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
 
 const struct guest_os *os = &miniature;
 
@@ -72,7 +73,8 @@ static long *number_option(const char *name)
 	} known[] = {{"--control", &options.control},  {"--board", &options.board},
 		     {"--guest-swap", &options.swap},  {"--cache-file", &options.cache},
 		     {"--uid", &options.uid},	       {"--gid", &options.gid},
-		     {"--wait", &options.wait}};
+		     {"--wait", &options.wait},
+		     {"--network", &options.network}};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (!strcmp(name, known[i].name))
 			return known[i].value;
@@ -129,6 +131,10 @@ static void become_program(void)
 		exit(125); /* the host has given up before the start */
 	if (options.wait >= 0)
 		close((int)options.wait);
+	if (options.network >= 0 && setns((int)options.network, CLONE_NEWNET))
+		die("cannot join the lab's network: %s", strerror(errno));
+	if (options.network >= 0)
+		close((int)options.network);
 	drop_rights(); /* a change of user forgets the parent's death */
 	if (options.with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
 		die("cannot end with its parent: %s", strerror(errno));
@@ -159,6 +165,7 @@ static void serve(void)
 			next = sooner(next, sample_slice(now_ns()));
 		}
 		next = sooner(next, report_slice(now_ns()));
+		next = sooner(next, program_slice(now_ns()));
 		next = sooner(next, workload_slice(now_ns()));
 	}
 }
@@ -169,6 +176,8 @@ static void open_line(void)
 		init_run();
 		return;
 	}
+	if (options.port)
+		init_reporting();
 	int fd = options.port ? port_open() : (int)options.control;
 	if (fd < 0)
 		die(options.port ? "QEMU has given this guest no port memlab.agent"

@@ -1,0 +1,1 @@
+"""The memory model: many VMs on many hosts, under the very policies of a running lab."""

@@ -1,0 +1,164 @@
+"""What applications get done in one tick, and what that does to their pages.
+
+A stratum of n pages that gets λ accesses a second and page has 1 − exp(−λ·dt) of its pages touched
+in dt; those that are out fault. An operation takes its own time and its part of the faults, copies
+and reclaim; how many are done follows from that, by two rounds of iteration from the tick before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from memlab.simulate.applications import Wanted
+from memlab.simulate.arrays import APP, FREED, Floats, over
+from memlab.simulate.costs import COSTS
+from memlab.simulate.demand import Demand
+from memlab.simulate.pages import Pages
+
+_ROUNDS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the host makes of a need for frames now, by VM.
+
+    `reclaim` is the part of the frames for which somebody must be pushed out first, `cached` the
+    part of the pages on the device that are still in the swap cache, `queue` how many times longer
+    a read takes than on a device that is not busy.
+    """
+
+    reclaim: Floats
+    cached: Floats
+    queue: Floats
+
+
+@dataclass(slots=True)
+class Flows:
+    """What is wanted of pages in one tick: pages by stratum (fill), of the application, or by VM.
+
+    `guest_in` is the part of `fill` that comes from the guest's own swap, `guest_wants` the free
+    pages that a guest needs for all that it wants from disk. `reuse` is the part of what the guest
+    has freed that is filled again, `written` the part of the application's pages that is written.
+    `rates` are accesses a second and page, by stratum. `stalled` is the part of the tick spent
+    waiting for memory, `cached` as in the pace.
+    """
+
+    fill: Floats
+    reuse: Floats
+    guest_in: Floats
+    guest_wants: Floats
+    pooled: Floats
+    device: Floats
+    merged_out: Floats
+    copies: Floats
+    written: Floats
+    rates: Floats
+    operations: Floats
+    stalled: Floats
+    cached: Floats
+
+    @property
+    def major(self) -> Floats:
+        """Faults that had to wait for the pool, the device, or the guest's own swap, by VM."""
+        found: Floats = self.read + (self.pooled + self.merged_out + self.guest_in).sum(axis=0)
+        return found
+
+    @property
+    def read(self) -> Floats:
+        """Pages read from the device, by VM."""
+        found: Floats = (self.device * (1 - self.cached)).sum(axis=0)
+        return found
+
+    def scale(self, part: Floats) -> None:
+        """Only `part` of it could be had, by VM."""
+        for rows in (
+            *(self.fill, self.reuse, self.pooled, self.device, self.merged_out),
+            *(self.copies, self.operations, self.guest_in),
+        ):
+            np.multiply(rows, part, out=rows)
+
+
+def flows(
+    pages: Pages, wanted: Wanted, demand: Demand, *, pace: Pace, before: Floats, dt: float
+) -> Flows:
+    """What is wanted in `dt` seconds; `before` are the operations of the tick before."""
+    touched = pages.touched
+    fill, left = _fill(pages, wanted, touched, pace, dt)
+    on_disk = pages.guest_swapped
+    if demand.reads_files.any():
+        on_disk = on_disk + np.maximum(demand.sizes - touched[APP], 0) * demand.reads_files
+    slow = _seconds_of_faults(pages, pace)
+    wait = slow + on_disk * COSTS.device
+    wait += pages.merged[APP] * (demand.writes * (COSTS.copy + pace.reclaim * COSTS.reclaim))
+    all_pages = touched[APP] + on_disk
+    per_page = wanted.parts / np.maximum(all_pages, 1)
+    each = COSTS.operation + demand.think
+    operations, hit = _operations(
+        wait, per_page, each, left=left, most=wanted.rate * dt, before=before
+    )
+    room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
+    from_disk = on_disk * hit
+    wants = from_disk.sum(axis=0)
+    possible = np.minimum(1, over(room, wants))
+    fill[APP] += from_disk * possible
+    rates = np.zeros_like(touched)
+    rates[APP] = per_page * (operations / dt)
+    written = 1 - np.exp(rates[APP] * (-dt * demand.writes))
+    stalled = (slow * hit).sum(axis=0) + fill.sum(axis=0) * pace.reclaim * COSTS.reclaim
+    return Flows(
+        fill=fill,
+        guest_in=pages.guest_swapped * hit * possible,
+        guest_wants=wants,
+        reuse=np.minimum(1, over(fill.sum(axis=0), touched[FREED])),
+        pooled=pages.pooled[APP] * hit,
+        device=pages.device[APP] * hit,
+        merged_out=pages.merged_out[APP] * hit,
+        copies=pages.merged[APP] * written,
+        written=written,
+        rates=rates,
+        operations=operations,
+        stalled=np.minimum(1, stalled / dt),
+        cached=pace.cached,
+    )
+
+
+def _fill(
+    pages: Pages, wanted: Wanted, touched: Floats, pace: Pace, dt: float
+) -> tuple[Floats, Floats]:
+    """Pages filled by stratum, what the guest has freed first; and the seconds that are left."""
+    missing = np.maximum(wanted.goal - touched, 0)
+    missing[APP] = np.maximum(missing[APP] - pages.guest_swapped, 0)
+    missing[FREED] = 0
+    total = missing.sum(axis=0)
+    each = COSTS.fill + pace.reclaim * COSTS.reclaim
+    room = pages.untouched + touched[FREED]
+    count = np.minimum(np.minimum(total, room), dt * wanted.runs / each)
+    return missing * over(count, total), dt * wanted.runs - count * each
+
+
+def _seconds_of_faults(pages: Pages, pace: Pace) -> Floats:
+    """If all pages of a stratum that are out were wanted back: how long that would take."""
+    frame = pace.reclaim * COSTS.reclaim
+    device = COSTS.device * pace.queue * (1 - pace.cached) + COSTS.cached * pace.cached + frame
+    return (
+        pages.pooled[APP] * (COSTS.decompress + frame)
+        + (pages.device[APP] + pages.merged_out[APP]) * device
+    )
+
+
+def _operations(
+    wait: Floats, per_page: Floats, each: Floats, *, left: Floats, most: Floats, before: Floats
+) -> tuple[Floats, Floats]:
+    """Operations done in the seconds `left`, and the part of each stratum's pages that they touch.
+
+    An operation takes `each` seconds; to fetch all that is out of a stratum takes `wait`.
+    """
+    operations = np.minimum(most, np.where(before > 0, before, left / each))
+    for _ in range(_ROUNDS):
+        hit = 1 - np.exp(per_page * -operations)
+        cost = over((wait * hit).sum(axis=0), operations)
+        operations = np.minimum(most, left / (each + cost))
+    return operations, 1 - np.exp(per_page * -operations)

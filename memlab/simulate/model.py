@@ -1,0 +1,193 @@
+"""The model: one step of all VMs on all hosts, and what a policy may turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memlab.control.policy import Mechanism
+from memlab.lab.spec import VmSpec
+from memlab.simulate.access import Flows, Pace, flows
+from memlab.simulate.active import Active
+from memlab.simulate.applications import Applications, Wanted
+from memlab.simulate.arrays import APP, FREED, IMAGE, Floats, over
+from memlab.simulate.balloon import Balloons
+from memlab.simulate.demand import Demand, layered
+from memlab.simulate.device import Device
+from memlab.simulate.fleet import Fleet, content_of
+from memlab.simulate.guestswap import make_room
+from memlab.simulate.pages import Pages, Shared, machine_used, slots_used
+from memlab.simulate.reclaim import Reclaim, settle_pool
+from memlab.simulate.sharing import ksmd, merge
+
+
+class Model:
+    """All hosts of a fleet. `time` is seconds since the run began; `step` lets some go by."""
+
+    def __init__(self, fleet: Fleet, *, seed: int = 0) -> None:
+        self.fleet = fleet
+        self.time = 0.0
+        self.pages = Pages.fresh(fleet)
+        self.shared = Shared.of(self.pages, fleet)
+        self.demand = Demand.of([place.spec for place in fleet.places])
+        self.ksmd = ksmd(fleet)
+        self.balloons = Balloons(fleet, self.demand)
+        self.blocked = np.zeros(fleet.count, dtype=bool)
+        self.budget = fleet.budget.copy()
+        self.used = np.zeros(fleet.hosts.count)
+        self.short = np.zeros(fleet.hosts.count)
+        """Frames for which no slot was left in the last step: there a real host kills a VM."""
+        self.flows: Flows | None = None
+        self.dt = 0.0
+        self.active = Active(fleet, seed)
+        self._applications = Applications(fleet, self.demand)
+        self._reclaim = Reclaim(fleet)
+        self.device = Device(fleet)
+        self._density = fleet.density_of_strata()
+        self._equal = np.zeros_like(self._density)
+        self._equal[IMAGE], self._equal[1:] = fleet.equal
+        self._pressed = np.zeros(fleet.hosts.count)
+        self._rate = np.zeros(fleet.count)
+
+    def step(self, dt: float) -> Flows:
+        """`dt` seconds; what was done in them."""
+        fleet, pages = self.fleet, self.pages
+        wanted = self._applications.at(self.time, pages, self.blocked)
+        self.balloons.move(pages, wanted.runs, dt)
+        self._guests_swap(wanted)
+        merge(pages, self.shared, self.ksmd, fleet, dt)
+        found = flows(pages, wanted, self.demand, pace=self._pace(), before=self._rate * dt, dt=dt)
+        self._make_room(found, dt)
+        self._carry_out(found)
+        self.shared = Shared.of(pages, fleet)
+        settle_pool(pages, self.shared, fleet, self._density)
+        self.used = machine_used(pages, self.shared, fleet)
+        self.device.serve(found, self._reclaim.written, dt)
+        self.active.look(found, pages, dt)
+        self._rate = found.operations / dt
+        self.time, self.dt, self.flows = self.time + dt, dt, found
+        return found
+
+    def push_out(self, wanted: Floats, into: Mechanism) -> Floats:
+        """Push pages out of VMs as MADV_PAGEOUT does, page after page, hot or not, merged ones
+        never; `wanted` and what left are pages by VM."""
+        fleet, pages = self.fleet, self.pages
+        own = pages.private.sum(axis=0)
+        count: Floats = np.minimum(wanted, own)
+        density = fleet.density[1]
+        if into is Mechanism.COMPRESSION:
+            room = np.maximum(fleet.pool_cap - pages.stored, 0) * (pages.pool_closed == 0)
+            asked = fleet.hosts.sum(count * density)
+            count = count * fleet.hosts.spread(np.minimum(1, over(room, asked)))
+        room = np.maximum(fleet.slots - self.slots, 0)
+        count = count * fleet.hosts.spread(np.minimum(1, over(room, fleet.hosts.sum(count))))
+        taken: Floats = pages.private * over(count, own)
+        pages.private -= taken
+        if into is Mechanism.COMPRESSION:
+            pages.pooled += taken
+        else:
+            pages.device += taken
+            pages.swap_cache += fleet.hosts.sum(count)
+            self.device.write(fleet.hosts.sum(count))
+        settle_pool(pages, self.shared, fleet, self._density)
+        self.used = machine_used(pages, self.shared, fleet)
+        return count
+
+    def start_application(self, which: Sequence[int], spec: VmSpec) -> None:
+        """These VMs end their application, which frees all, and start that of `spec`."""
+        self._applications.restart(which, self.time, self.pages)
+        self.demand.put(which, layered(spec))
+        equal, common, density = content_of(spec.workload.content or spec.content)
+        self.fleet.equal[1, which], self.fleet.common[1, which] = equal, common
+        self.fleet.density[1, which] = density
+        self._density[1:, which], self._equal[1:, which] = density, equal
+
+    @property
+    def slots(self) -> Floats:
+        """Slots in use on each host."""
+        return slots_used(self.pages, self.shared, self.fleet)
+
+    def _guests_swap(self, wanted: Wanted) -> None:
+        """Guests that want more than they have free push something out themselves."""
+        if not self.fleet.guest_swap.any():
+            return
+        pages = self.pages
+        missing = np.maximum(wanted.goal - pages.touched, 0)
+        missing[APP] = np.maximum(missing[APP] - pages.guest_swapped, 0)
+        wants = missing.sum(axis=0)
+        if self.flows is not None:
+            wants += self.flows.guest_wants
+        free = pages.untouched + pages.touched_in(FREED)
+        files = self.demand.reads_files.astype(np.float64)
+        make_room(pages, self.fleet, wants - free, files)
+
+    def _pace(self) -> Pace:
+        on_device = self.fleet.hosts.sum(self.pages.device.sum(axis=0))
+        cached = np.minimum(1, over(self.pages.swap_cache, on_device))
+        spread = self.fleet.hosts.spread
+        return Pace(spread(self._pressed), spread(cached), spread(self.device.queue))
+
+    def _make_room(self, found: Flows, dt: float) -> None:
+        """Frames for what is wanted: free ones, the swap cache, then by reclaim. What cannot be had
+        is not done."""
+        fleet, pages = self.fleet, self.pages
+        shared = Shared.of(pages, fleet)
+        need = fleet.hosts.sum(_frames(found, pages))
+        missing = machine_used(pages, shared, fleet) + need - self.budget
+        # What faults take out of the pool makes holes in it, which new pages fill.
+        holes = fleet.hosts.sum((found.pooled * self._density[APP]).sum(axis=0))
+        missing = np.maximum(missing - holes * (pages.pool_closed == 0), 0)
+        cached = np.minimum(pages.swap_cache, missing)
+        pages.swap_cache -= cached
+        missing -= cached
+        got, self.short = self._reclaim.take(pages, shared, found.rates, missing, dt)
+        lacking = np.minimum(np.maximum(missing - got, 0), need)
+        self._pressed = np.minimum(1, over(missing, need))
+        if lacking.any():
+            found.scale(fleet.hosts.spread(1 - over(lacking, need)))
+
+    def _carry_out(self, found: Flows) -> None:
+        """Faults, copies and fills."""
+        pages, app = self.pages, APP
+        found.copies = np.minimum(found.copies, pages.merged[app])
+        pages.pooled[app] -= found.pooled
+        pages.device[app] -= found.device
+        pages.merged_out[app] -= found.merged_out
+        pages.merged[app] -= found.copies
+        pages.private[app] += found.pooled + found.device + found.merged_out + found.copies
+        pages.equal[app] *= 1 - found.written
+        pages.equal[app] += found.merged_out * (1 - self.demand.writes)
+        self._forget(found)
+        cached = self.fleet.hosts.sum((found.device * found.cached).sum(axis=0))
+        pages.swap_cache = np.maximum(pages.swap_cache - cached, 0)
+        if found.fill.any():
+            self._fill(found)
+
+    def _forget(self, found: Flows) -> None:
+        """A page that was out is new to ksmd: it forgets those that it passes and does not find."""
+        back = (found.pooled + found.device + found.merged_out).sum(axis=0)
+        there = self.pages.private.sum(axis=0) + self.pages.merged.sum(axis=0)
+        self.pages.seen *= over(there - back, there)
+
+    def _fill(self, found: Flows) -> None:
+        pages, count = self.pages, found.fill.sum(axis=0)
+        held = self.fleet.configured - pages.untouched - pages.ballooned
+        of_freed = found.reuse * pages.touched_in(FREED)
+        keep = 1 - found.reuse
+        for rows in pages.by_stratum:
+            rows[FREED] *= keep
+        pages.untouched -= count - of_freed
+        pages.guest_swapped -= found.guest_in
+        pages.private += found.fill
+        pages.equal += found.fill * self._equal
+        pages.seen *= over(held - of_freed, held - of_freed + count)
+
+
+def _frames(found: Flows, pages: Pages) -> Floats:
+    """Frames that are wanted, by VM: a freed page that is in a frame is filled again in place."""
+    faults = found.pooled + found.device * (1 - found.cached) + found.merged_out + found.copies
+    wanted: Floats = (
+        faults.sum(axis=0) + found.fill.sum(axis=0) - found.reuse * pages.private[FREED]
+    )
+    return wanted
