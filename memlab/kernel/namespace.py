@@ -10,12 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from memlab.errors import HostError, KernelError, MemlabError
+from memlab.errors import HostError, KernelError
 
 _T = TypeVar("_T")
 _CLONE_NEWNET: Final = 0x40000000
@@ -72,25 +72,12 @@ def unpin(path: Path) -> bool:
 
 
 def _elsewhere(work: Callable[[], _T]) -> _T:
-    """What `work` returns or raises (MemlabError, OSError).
+    """What `work` returns or raises.
 
     Done by a thread that ends with it, or the caller would be in another network after it.
     """
-    done: list[_T] = []
-    failed: list[MemlabError | OSError] = []
-
-    def visit() -> None:
-        try:
-            done.append(work())
-        except (MemlabError, OSError) as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=visit)
-    thread.start()
-    thread.join()
-    for error in failed:
-        raise error
-    return done[0]
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(work).result()
 
 
 def _refused(call: str) -> HostError:
