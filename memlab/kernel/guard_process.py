@@ -261,17 +261,19 @@ def _protect(roots: Roots) -> Got:
             continue
         break
     _lock_memory(own)
-    return Got(_memory(own, "VmLck"), int(read_bytes(score) or b"0"))
+    return Got(min(_memory(own, "VmLck"), _memory(own, "VmRSS")), int(read_bytes(score) or b"0"))
 
 
 def _lock_memory(own: Path) -> None:
     """Everything, or if that is more than MOST_LOCKED what is touched (MCL_ONFAULT, 4.4)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for flags in (_MCL_CURRENT | _MCL_FUTURE, _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
+    both = _MCL_CURRENT | _MCL_FUTURE
+    # VmLck counts mappings whole; of those that are locked as they are touched VmRSS is the truth.
+    for flags, measure in ((both, "VmLck"), (both | _MCL_ONFAULT, "VmRSS")):
         if libc.mlockall(flags) != 0:
             _log(f"memory is not locked: {os.strerror(ctypes.get_errno())}")
             return
-        if _memory(own, "VmLck") <= MOST_LOCKED:
+        if _memory(own, measure) <= MOST_LOCKED:
             return
         libc.munlockall()
 

@@ -123,6 +123,7 @@ def _serve(memory: mmap.mmap, command: str, first: int, count: int, kind: str) -
 
 def main(pages: int) -> None:
     memory = mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)  # Debian's kernels give huge pages to everybody
     for line in sys.stdin:
         words = line.split()
         first, count = (int(word) for word in (words[1:3] if len(words) > 2 else ("0", "0")))

@@ -42,7 +42,7 @@ def status(pid: int) -> dict[str, int]:
 def test_its_memory_is_locked_and_small(tmp_path: Path) -> None:
     with own(tmp_path) as owner:
         facts = owner.guard.facts
-        assert facts.locked == status(facts.task.pid)["VmLck"]
+        assert facts.locked <= status(facts.task.pid)["VmLck"]
         assert 0 < facts.locked <= 20 * 1024**2
         score = read_text(HOST.proc / str(facts.task.pid) / "oom_score_adj")
         assert score == str(facts.oom_score_adj)

@@ -39,7 +39,8 @@ def test_n_processes_keep_one_frame_of_each_common_page(merging: None) -> None:
             assert mapping and mapping.ksm == COMMON * PAGE
             assert ksm.ksm_merging_pages(process.pid) == COMMON
             found = ksm.read_process(process.pid)
-            assert found and found.mergeable is True and found.merge_any is False
+            # Both lines of ksm_stat came with 6.15.
+            assert found and found.mergeable in (True, None) and not found.merge_any
             assert found.rmap_items is not None and found.rmap_items >= COMMON
 
 
