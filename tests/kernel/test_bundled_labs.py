@@ -116,7 +116,7 @@ sample: {{deep: 500ms}}
 expect:
   - {{name: no VM was killed, that: 'events("oom-kill") == 0'}}
 """
-STEP = 6
+STEP = 4
 """Seconds from one VM's start to the next: ksmd settles in less."""
 
 
