@@ -123,9 +123,10 @@ def touched(vm: ProcessVm) -> list[bool]:
 
 def backed(vm: ProcessVm) -> list[bool]:
     """What the host's page tables say of the same frames: present or swapped."""
-    frames = vm.config.memory // PAGE
+    frames, start = vm.config.memory // PAGE, vm.target.ram_start
+    assert start is not None
     with Path(f"/proc/{vm.pid}/pagemap").open("rb", buffering=0) as pagemap:
-        raw = os.pread(pagemap.fileno(), 8 * frames, vm.target.ram_start // PAGE * 8)  # type: ignore[operator]  # a process VM has it
+        raw = os.pread(pagemap.fileno(), 8 * frames, start // PAGE * 8)
     return [entry >> 62 != 0 for entry in struct.unpack(f"<{frames}Q", raw)]
 
 

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from memlab.kernel.files import HOST, Roots, read_text
+from memlab.kernel.journal import NAME as JOURNAL
+from memlab.kernel.lock import LEFT
+from memlab.kernel.rundir import place
 from memlab.kernel.swap import areas
 
 MARKS = ("memlab-agent", "memlab.kernel.guard_process", "memlab.record.sampler", "/memlab-")
@@ -48,6 +51,7 @@ class HostState:
     processes: Mapping[str, str] = field(default_factory=dict)
     mounts: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    journals: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +68,7 @@ def snapshot(
         processes=_processes(tuple(marks), roots),
         mounts=_mounts(roots),
         links={path.name: "link" for path in (roots.sys / "class/net").glob("*")},
+        journals=_journals(place()),
         files=_files(folders),
     )
 
@@ -102,6 +107,13 @@ def wait_same(
             raise AssertionError(f"not given back within {within} s:\n" + "\n".join(found))
         time.sleep(0.05)
     return time.monotonic() - begin
+
+
+def _journals(run: Path) -> dict[str, str]:
+    """Journals of runs that have something to give back; only root can look for them."""
+    if not os.access(run, os.X_OK):
+        return {}
+    return {name: "journal" for name in (JOURNAL, LEFT) if (run / name).exists()}
 
 
 def _knobs(roots: Roots) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,8 @@ from memlab.cli.words import say
 
 if TYPE_CHECKING:
     from memlab.exercises.folder import Folder
+    from memlab.exercises.judge import Result
+    from memlab.exercises.marks import Mark
 
 LANGUAGES = click.Choice(["en", "zh"])
 STAGE = click.option("--stage", type=click.IntRange(1), help="Only this stage.")
@@ -100,7 +102,7 @@ def check(stage: int | None, form: str) -> int:
     return {Result.PASSED: 0, Result.INCONCLUSIVE: 4}.get(found.result, 1)
 
 
-def _next_step(folder: Folder, result: Any) -> None:
+def _next_step(folder: Folder, result: Result) -> None:
     from memlab.exercises.course import after
     from memlab.exercises.judge import Result
 
@@ -205,7 +207,7 @@ def here() -> Folder:
     return Folder.open(Path.cwd())
 
 
-def marked(folder: Folder, stage: int | None) -> Any:
+def marked(folder: Folder, stage: int | None) -> Mark:
     """Its stages (or one), judged by its newest runs."""
     from memlab.exercises.folder import GIVEN
     from memlab.exercises.marks import mark

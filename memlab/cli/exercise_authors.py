@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from memlab.cli.words import say
+from memlab.errors import MemlabError
 
 if TYPE_CHECKING:
     from memlab.exercises.course import Lesson
     from memlab.exercises.play import Play
     from memlab.exercises.verify import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Where the recordings of a trial come from, and what else is made of them."""
+
+    recorded: Path | None
+    keep_in: Path | None
+    box: bool
+    pictures: bool
 
 
 @click.command("new")
@@ -40,6 +52,7 @@ def new(folder: Path) -> int:
               help="Judge the recordings kept there, run nothing.")  # fmt: skip
 @click.option("--keep", "keep_in", type=click.Path(path_type=Path), metavar="DIR",
               help="Keep the recordings there, small.")  # fmt: skip
+@click.option("--box", is_flag=True, help="Run them in boxes: no root, no risk for this host.")
 @click.option("--pictures", is_flag=True, help="Draw the handout's picture, from the reference.")
 def verify(
     names: tuple[str, ...],
@@ -48,19 +61,22 @@ def verify(
     dry: bool,
     recorded: Path | None,
     keep_in: Path | None,
+    box: bool,
     pictures: bool,
 ) -> int:
     """Try exercises NAMES as their author: the files, and three solutions, each really run.
 
     The reference solution has to pass, doing nothing must not, and the wrong one has to fail at the
-    check, and with the words, that exercise.yaml names. Needs root, but for --dry and --recorded.
+    check, and with the words, that exercise.yaml names. Needs root, but for --dry, --recorded and
+    --box.
     """
     from memlab.exercises.course import PICTURE, course, find
     from memlab.exercises.verify import Trial
 
     lessons = course() if everything else [find(name) for name in names]
     trials = [Trial(only)] if only else list(Trial)
-    if not dry and recorded is None:
+    wish = Wish(recorded, keep_in, box, pictures)
+    if not dry and recorded is None and not box:
         from memlab.cli.asroot import become_root
 
         become_root(["run the exercises' labs, one after the other"])
@@ -68,7 +84,7 @@ def verify(
     for lesson in lessons:
         found = [one for one in _files(lesson) if not (pictures and PICTURE in one)]
         if not dry and not found:
-            tried = (_try(lesson, one, recorded, keep_in, pictures=pictures) for one in trials)
+            tried = (_try(lesson, one, wish) for one in trials)
             found = [fault for fault in tried if fault]
         for fault in found:
             click.echo(f"{lesson.name}: {fault}")
@@ -83,31 +99,38 @@ def _files(lesson: Lesson) -> list[str]:
     return faults_of(lesson)
 
 
-def _try(
-    lesson: Lesson, trial: Trial, recorded: Path | None, keep_in: Path | None, *, pictures: bool
-) -> str:
+def _try(lesson: Lesson, trial: Trial, wish: Wish) -> str:
     """Its fault, or nothing."""
-    from memlab.exercises.verify import attempt, draw, keep, kept
+    from memlab.exercises.verify import attempt
 
     with tempfile.TemporaryDirectory(prefix="memlab-") as made:
         place = Path(made)
-
-        def perform(play: Play) -> Path:
-            if recorded is not None:
-                recording = kept(recorded, lesson, trial, play, place)
-            else:
-                recording = run_play(play)
-            if pictures and trial == "reference":
-                draw(lesson, play.stage, play.run, recording)
-            if keep_in is not None and recorded is None:
-                name = f"{play.stage}-{play.run}.sqlite.xz"
-                keep(recording, keep_in / lesson.name / trial / name)
-            return recording
-
-        tried = attempt(lesson, trial, place / lesson.name, perform)
+        try:
+            tried = attempt(
+                lesson, trial, place / lesson.name,
+                lambda play: _recording(lesson, trial, play, place, wish),
+            )  # fmt: skip
+        except MemlabError as error:
+            return f"{trial}: {error}"
     passed, all_ = tried.mark.points
     say(f"{lesson.name} {trial}: {tried.mark.result}, {passed} of {all_} checks")
     return f"{trial}: {tried.fault}" if tried.fault else ""
+
+
+def _recording(lesson: Lesson, trial: Trial, play: Play, place: Path, wish: Wish) -> Path:
+    """Of one run, made or brought; drawn and kept as is wished."""
+    from memlab.exercises.verify import draw, keep, kept
+
+    if wish.recorded is not None:
+        found = kept(wish.recorded, lesson, trial, play, place)
+    else:
+        found = run_in_box(play) if wish.box else run_play(play)
+        if wish.keep_in is not None:
+            name = f"{play.stage}-{play.run}.sqlite.xz"
+            keep(found, wish.keep_in / lesson.name / trial / name)
+    if wish.pictures and trial == "reference":
+        draw(lesson, play.stage, play.run, found)
+    return found
 
 
 def run_play(play: Play) -> Path:
@@ -118,6 +141,20 @@ def run_play(play: Play) -> Path:
     outcome = Session(prepare(play.loaded()), Nobody()).run()
     outcome.restored.check()
     return outcome.recording
+
+
+def run_in_box(play: Play) -> Path:
+    """Run it in a box; its recording, which is out here."""
+    from memlab.box.lab import Wish as BoxWish
+    from memlab.box.lab import run_lab
+    from memlab.cli.asroot import HANDED
+    from memlab.lab.session import Nobody
+
+    wish = BoxWish(tuple(f"--set={one}" for one in play.sets), "trixie", "auto", None)
+    ran = run_lab(play.loaded(), str(play.path), wish, Nobody(), variable=HANDED, say=say)
+    if ran.outcome is None:
+        raise MemlabError(f"the box gave no outcome, and status {ran.status}", hint="see above")
+    return Path(ran.outcome["recording"])
 
 
 COMMANDS = (new, verify)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memlab.exercises.folder import Folder
     from memlab.exercises.judge import Finding
     from memlab.exercises.marks import Mark, StageMark
+    from memlab.exercises.spec import Language
 
 _MARKS: Final = {
     "passed": ("+", "green"),
@@ -158,7 +159,7 @@ def progress_text(found: Sequence[tuple[Folder, Mark]]) -> Iterator[str]:
         yield f"{folder.lesson.name:24} {mark.result!s:12} {passed:2} of {all_}{helped}"
 
 
-def _language(lang: str) -> Any:
+def _language(lang: str) -> Language:
     from memlab.exercises.spec import Language
 
     return Language(lang)

@@ -70,12 +70,12 @@ def command(
 
 
 def _need_numpy() -> None:
+    from importlib.util import find_spec
+
     from memlab.errors import HostError
 
-    try:
-        import numpy  # noqa: F401
-    except ImportError as error:
-        raise HostError(f"the model needs numpy: {error}", hint="pip install numpy") from None
+    if find_spec("numpy") is None:
+        raise HostError("the model needs numpy, which is not here", hint="pip install numpy")
 
 
 def _load(lab: str | None, sets: tuple[str, ...]) -> Loaded:

@@ -36,6 +36,11 @@ class Lesson:
         head = self.name.partition("-")[0]
         return head if head.isdigit() else ""
 
+    @property
+    def bundled(self) -> bool:
+        """Whether it is one of the course, so that its name alone leads to it."""
+        return self.folder.parent == COURSE
+
     @cached_property
     def exercise(self) -> Exercise:
         """What its file says; LabFileError with all that is wrong."""
@@ -97,4 +102,4 @@ def find(name: str) -> Lesson:
 def after(lesson: Lesson) -> Lesson | None:
     """The exercise that follows in the course, if there is one."""
     later = [one for one in course() if one.name > lesson.name]
-    return later[0] if later and lesson.folder.parent == COURSE else None
+    return later[0] if later and lesson.bundled else None

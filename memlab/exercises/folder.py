@@ -21,6 +21,7 @@ from memlab.exercises.facts import facts_of
 from memlab.exercises.spec import Language
 from memlab.exercises.student import known_as, numbers_of, rendered, seed_of
 from memlab.lab.place import RECORDING, Invoker
+from memlab.lab.yamlfile import read
 from memlab.record.derive import Derived
 
 RUNS: Final = "runs"
@@ -108,8 +109,6 @@ class Folder:
         return kept
 
     def _whose(self) -> tuple[str, Language]:
-        from memlab.lab.yamlfile import read
-
         tree = read(answering.text_of(self.path)).tree
         language = str(tree.get("language", "en"))
         return known_as(str(tree.get("student") or "")), Language(language)
@@ -136,7 +135,7 @@ def handed_out(lesson: Lesson, student: str, language: Language) -> dict[str, st
     numbers = numbers_of(exercise, seed_of(student, lesson.name))
     labs = dict.fromkeys(stage.lab for stage in exercise.stages)
     # An author's exercise is found again by its path, one of the course by its name.
-    named = lesson.name if find_by_name(lesson) else str(lesson.folder)
+    named = lesson.name if lesson.bundled else str(lesson.folder)
     drawn = {} if lesson.picture is None else {PICTURE: lesson.picture}
     return {
         **drawn,
@@ -145,13 +144,6 @@ def handed_out(lesson: Lesson, student: str, language: Language) -> dict[str, st
         **{name: lesson.lab(name) for name in exercise.files},
         answering.FILE: answering.fresh(exercise, named, student, language, numbers),
     }
-
-
-def find_by_name(lesson: Lesson) -> bool:
-    """Whether the lesson's name alone leads to it."""
-    from memlab.exercises.course import COURSE
-
-    return lesson.folder.parent == COURSE
 
 
 def below(path: Path) -> Iterator[Folder]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from memlab.exercises.answers import Answers, Given
 from memlab.exercises.facts import facts_of
@@ -22,6 +23,10 @@ from memlab.record.quantity import Amount, literal, parse_quantity
 from memlab.record.series import Source
 from memlab.units import format_size
 
+SCALE: Final = "scale"
+"""`{{scale}}`: what the times of the run were multiplied by. `at(x, 9s)` counts in the lab file's
+seconds by itself; a rate times a duration has to be told."""
+
 
 class Result(StrEnum):
     """How a check, a stage or an exercise stands."""
@@ -29,7 +34,7 @@ class Result(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
-    TODO = "to do"
+    OPEN = "to do"
 
 
 _RESULT = {
@@ -110,7 +115,7 @@ def judge(case: Case) -> list[Finding]:
 def total(findings: Sequence[Finding]) -> Result:
     """Of many results one: anything failed or to do outweighs what is inconclusive."""
     found = {finding.result for finding in findings}
-    for result in (Result.FAILED, Result.TODO, Result.INCONCLUSIVE):
+    for result in (Result.FAILED, Result.OPEN, Result.INCONCLUSIVE):
         if result in found:
             return result
     return Result.PASSED
@@ -142,7 +147,7 @@ def _predicted(case: Case) -> Iterator[Finding]:
     name = "predicted before the run"
     if missing:
         say = f"write them first: {', '.join(missing)} in answers.yaml"
-        yield Finding(name, Result.TODO, say)
+        yield Finding(name, Result.OPEN, say)
         return
     late = [one.name for one in case.stage.predict if _is_late(case, one)]
     if late:
@@ -172,7 +177,7 @@ def _check(case: Case, check: Check) -> Finding:
             return _answer(case, check, name, check.answer)
         return _condition(case, check, name)
     except UndoneError as error:
-        return Finding(name, Result.TODO, error.say, where=look)
+        return Finding(name, Result.OPEN, error.say, where=look)
     except UnknownError as error:
         return Finding(name, Result.INCONCLUSIVE, error.why, where=look)
 
@@ -327,6 +332,10 @@ def filled(case: Case, text: str) -> str:
 
 
 def _literal(case: Case, name: str) -> str:
+    if name == SCALE:
+        # All runs of a stage are made on one machine, in a box or not.
+        scales = [run.manifest.get("time_scale") for run in case.runs.values()]
+        return literal(float(next(iter(scales), None) or 1), None)
     if name in case.numbers:
         return case.numbers[name]
     if name in case.stage.figures:

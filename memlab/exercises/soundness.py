@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from memlab.errors import MemlabError
 from memlab.exercises.course import PICTURE, Lesson
+from memlab.exercises.judge import SCALE
 from memlab.exercises.spec import Exercise, Kind, Language, Question, Stage
-from memlab.exercises.student import numbers_of, places, rendered
+from memlab.exercises.student import SEED, numbers_of, places, rendered
 from memlab.lab.load import Loaded, loads
 from memlab.record import condition
 from memlab.record.quantity import parse_quantity
@@ -61,6 +62,7 @@ def _texts(lesson: Lesson) -> Iterator[str]:
 def _names(exercise: Exercise) -> Iterator[str]:
     asked = [one.name for stage in exercise.stages for one in (*stage.predict, *stage.questions)]
     names = [*asked, *exercise.numbers, *(f for stage in exercise.stages for f in stage.figures)]
+    names += [SEED, SCALE]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
             yield f"two things are called {name}"
@@ -101,7 +103,7 @@ def _answerable(question: Question, right: str | None) -> bool:
 def _expressions(exercise: Exercise, stage: Stage, lab: Loaded) -> Iterator[str]:
     """Every condition and value of the stage, read as it will be read."""
     vms = [vm.name for vm in lab.lab.vms]
-    known = numbers_of(exercise, 0)
+    known = numbers_of(exercise, 0) | {SCALE: "1"}
     for one in (*stage.predict, *stage.questions):
         known[one.name] = _STAND_INS[one.kind]
     choices = {one.name for one in stage.questions if one.kind in (Kind.CHOICE, Kind.TEXT)}
@@ -121,8 +123,8 @@ def _expressions(exercise: Exercise, stage: Stage, lab: Loaded) -> Iterator[str]
             yield from _read(text, known, vms, value=True, sorts=not _has(text, stage.figures))
 
 
-def _has(text: str, names: object) -> bool:
-    return any(one in names for one in places(text)) if isinstance(names, dict) else False
+def _has(text: str, names: Collection[str]) -> bool:
+    return any(one in names for one in places(text))
 
 
 def _read(

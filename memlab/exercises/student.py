@@ -14,6 +14,8 @@ from memlab.exercises.spec import Exercise
 
 _PLACE: Final = re.compile(r"\{\{\s*([a-z0-9][a-z0-9_-]*)\s*\}\}")
 _LONGEST: Final = 80
+SEED: Final = "seed"
+"""`{{seed}}`: for the lab file."""
 
 
 def known_as(name: str) -> str:
@@ -37,7 +39,7 @@ def numbers_of(exercise: Exercise, seed: int) -> dict[str, str]:
     """This seed's choice of each number, and the seed itself, as they are written."""
     chance = random.Random(seed)
     chosen = {name: str(chance.choice(number.of)) for name, number in exercise.numbers.items()}
-    return {**chosen, "seed": str(seed)}
+    return {**chosen, SEED: str(seed)}
 
 
 def rendered(text: str, values: Mapping[str, str]) -> str:

@@ -66,7 +66,7 @@ def attempt(lesson: Lesson, trial: Trial, place: Path, perform: Perform) -> Trie
             one.run: perform(one) for one in plays(_again(folder), number, unpredicted=unpredicted)
         }
         seal_new(_again(folder), [])
-        _write(folder, _answers(folder, number, stage, solution, made))
+        _write(folder, _answers(folder, stage, solution, made))
         stages.append(mark_stage(lesson, number, _again(folder).answers, made))
     marked = Mark(tuple(stages))
     return Tried(trial, marked, _fault(lesson, trial, marked.stages))
@@ -133,7 +133,7 @@ def _predictions(folder: Folder, stage: Stage, solution: Solution) -> dict[str, 
 
 
 def _answers(
-    folder: Folder, number: int, stage: Stage, solution: Solution, made: dict[str, Path]
+    folder: Folder, stage: Stage, solution: Solution, made: dict[str, Path]
 ) -> dict[str, str]:
     """The solution's answers; those that begin with `=` are read off the runs."""
     found = {}

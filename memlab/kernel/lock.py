@@ -53,8 +53,13 @@ def lock(run: RunDir, *, timeout: float = 0.0) -> int | None:
 
 
 def announce(run: RunDir, header: Header) -> None:
-    """Write down who the owner is, in place of how the last run ended. Lock holder only."""
-    run.remove(RESTORED)
+    """Write down who the owner is, in place of how the last run ended. Lock holder only.
+
+    What that one left to others goes with it: the host as it is now is what this run gives back,
+    and forcing an older state on it later would undo what nobody remembers.
+    """
+    for name in (RESTORED, LEFT):
+        run.remove(name)
     run.write(FACTS, json.dumps(header.as_json()).encode())
 
 

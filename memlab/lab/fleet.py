@@ -68,15 +68,6 @@ class Fleet:
         self._silent: set[str] = set()
         self._programs = 0
 
-    @property
-    def all_started(self) -> bool:
-        """Whether no VM waits for its time any more."""
-        return not self._waiting
-
-    def next_start(self) -> float | None:
-        """When the next VM is due, seconds since the run began."""
-        return self._waiting[0][1].start if self._waiting else None
-
     def start_due(self, now: float, started: Callable[[Vm, int], None]) -> None:
         """Start what is due at `now` and wait until it is ready; then tell `started` of each.
 

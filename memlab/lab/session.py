@@ -202,11 +202,6 @@ class Session:
             stage.relax()
             self._verify(fleet, recording)
 
-    def _stage(self, owner: Owner) -> Stage:
-        stage = Stage(self.lab, self.prepared.plan, owner, self.run_id, roots=self._roots)
-        stage.build()
-        return stage
-
     def _observer(self, owner: Owner, stage: Stage) -> Observer:
         sample = self.lab.sample
         group = stage.group

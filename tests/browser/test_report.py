@@ -20,7 +20,10 @@ from tests.unit.test_html import HOSTILE, hostile
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(find() is None, reason="apt install chromium, then scripts/test browser"),
+    pytest.mark.skipif(
+        find() is None,
+        reason="no Chromium here; scripts/test browser installs it",
+    ),
 ]
 
 READY = "document.documentElement.dataset.ready === 'yes'"

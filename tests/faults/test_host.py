@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,13 +94,13 @@ def test_the_disk_of_the_recording_is_full(trial: Trial) -> None:
 
 def trial_without_mount(trial: Trial) -> float:
     """Seconds until the host is as before, but for the mount of the test itself."""
-    mounts = {str(trial.folder / "disk"): "ours"}
-    now = trial.host().mounts
-    trial.before.mounts.update({name: now[name] for name in mounts})  # type: ignore[attr-defined]  # a dict inside
-    seconds = trial.given_back()
-    for name in mounts:
-        del trial.before.mounts[name]  # type: ignore[attr-defined]  # a dict inside
-    return seconds
+    before, disk = trial.before, str(trial.folder / "disk")
+    ours = {disk: trial.host().mounts[disk]}
+    trial.before = replace(before, mounts={**before.mounts, **ours})
+    try:
+        return trial.given_back()
+    finally:
+        trial.before = before
 
 
 def test_no_room_for_the_recording_at_all(trial: Trial) -> None:

@@ -7,6 +7,8 @@ from statistics import median
 
 import pytest
 
+from memlab.kernel.lock import LEFT
+from memlab.kernel.rundir import place
 from memlab.lab.load import load, loads, resolve
 from memlab.lab.outcome import RunOutcome, Said
 from memlab.lab.prepare import prepare
@@ -127,6 +129,10 @@ def test_n_equal_vms_save_what_can_be_computed_though_others_share_pages_too() -
     with foreign_pages(24 * MIB):
         outcome = Session(prepare(loaded), Nobody()).run()
     outcome.restored.check()
+    # The others' pages stay merged. They are theirs, so nothing is left of the lab's.
+    assert outcome.restored.left == ()
+    assert any("ksm/pages_shared" in note for note in outcome.restored.notes)
+    assert not (place() / LEFT).exists()
     with Derived.open(outcome.recording) as source:
         saved = source.series(Entity.LAB, "saved_sharing")
         foreign = source.series(Entity.HOST, "ksm_foreign").known

@@ -21,6 +21,10 @@ from memlab.exercises.play import plays, sets_of
 from memlab.exercises.soundness import faults_of
 from memlab.exercises.spec import Check, Language, Stage
 from memlab.exercises.student import numbers_of, rendered, seed_of
+from memlab.kernel import probe as probe_module
+from memlab.kernel import qemu as qemu_module
+from memlab.kernel.finding import Feature
+from memlab.kernel.finding import Finding as Finding_
 from memlab.lab.load import loads
 from memlab.record.derive import Derived
 from memlab.report.html import page
@@ -176,7 +180,7 @@ def test_a_file_that_is_handed_out_is_run_and_known_again(tmp_path: Path) -> Non
     assert (play.path.parent / "order.py").read_text("utf-8") == folder.lab("order.py")
     told = play.loaded().notes["exercise"]
     run = FakeRun(manifest={"notes": {"exercise": told}, "source": folder.lab("lab.memlab.yaml")})
-    (found,) = changed(lesson, lesson.exercise.stages[0], play.run, run, folder.numbers)
+    (found,) = changed(lesson, lesson.exercise.stages[0], run, folder.numbers)
     assert found.result is Result.FAILED and "order.py" in found.say
 
 
@@ -192,6 +196,16 @@ def test_what_a_machine_cannot_show_is_inconclusive() -> None:
     nobody = Answers("nobody", "none", Language.ENGLISH)
     (found,) = judge(Case(stage, {}, nobody, {"run": FakeRun()}))
     assert found.result is Result.INCONCLUSIVE and "KSM did not scan" in found.say
+
+
+def test_a_rate_times_a_duration_is_told_how_slow_the_run_was() -> None:
+    check = Check.model_validate({"name": "slow", "that": "11s * {{scale}} == 22s"})
+    stage = Stage.model_validate({"title": "one", "checks": [check]})
+    nobody = Answers("nobody", "none", Language.ENGLISH)
+    for scale, result in ((2.0, Result.PASSED), (1.0, Result.FAILED)):
+        run = FakeRun(manifest={"time_scale": scale})
+        (found,) = judge(Case(stage, {}, nobody, {"run": run}))
+        assert found.result is result
 
 
 def test_the_report_shows_prediction_and_reality(tmp_path: Path) -> None:
@@ -245,6 +259,37 @@ def test_list_says_what_can_run_here() -> None:
     assert [one["name"] for one in found] == [lesson.name for lesson in LESSONS]
     assert all(one["runs"] in ("yes", "no", "as root", "perhaps") for one in found)
     assert "三层内存" in invoke("list", "--lang", "zh")[1]
+
+
+@pytest.fixture
+def no_ksm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which all works but page sharing."""
+    found = [
+        Finding_(one, one is not Feature.KSM, "looked", "seen", "", ("labs",)) for one in Feature
+    ]
+    monkeypatch.setattr(probe_module, "probe", lambda **_: found)
+
+
+def line_of(text: str, name: str) -> tuple[str, str]:
+    """What the list says of an exercise, and the line below it."""
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(name))
+    return lines[at], lines[at + 1]
+
+
+@pytest.mark.usefixtures("no_ksm")
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_cannot_run_says_what_is_missing_and_whether_a_box_would_do(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu = Finding_(Feature.QEMU, installed, "looked", "seen")
+    monkeypatch.setattr(qemu_module, "probe_qemu", lambda: qemu)
+    text = invoke("list")[1]
+    line, below = line_of(text, "03-sharing")
+    assert " no " in line and "missing: page sharing" in below
+    assert ("--box` would do" in below) is installed
+    line, below = line_of(text, "01-three-layers")
+    assert " yes " in line and "missing" not in below
 
 
 def test_stages_that_were_given_are_not_judged(tmp_path: Path) -> None:

@@ -105,6 +105,25 @@ def test_somebody_elses_recording(folder: Folder, box: Path) -> None:
     assert row.remarks == (f"recording 1-run: it was made for {AUTHOR}",)
 
 
+def test_no_code_runs_that_a_recording_names(folder: Folder, box: Path, tmp_path: Path) -> None:
+    """A lab may name a policy of its own; grading must not load it."""
+    ran = tmp_path / "ran"
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(ran)!r}, 'w')\nclass Evil:\n    def decide(self, view): ...\n")
+    (recording,) = folder.recordings().values()
+    connection = sqlite3.connect(recording)
+    (source,) = connection.execute("SELECT value FROM meta WHERE key = 'source'").fetchone()
+    source = source.replace("policy: static", f"policy: {evil}:Evil")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'source'", (source,))
+    connection.commit()
+    connection.close()
+    seal(recording, AUTHOR, folder.seed)
+    submit(folder, box, "evil")
+    row = only(box)
+    assert row.result == "failed" and row.failed() == ["the lab is the exercise's"]
+    assert evil.name in source and not ran.exists()
+
+
 def test_one_run_handed_in_twice_is_marked_in_both(folder: Folder, box: Path) -> None:
     first, second = submit(folder, box, "a"), submit(folder, box, "b")
     rows = grade(box)

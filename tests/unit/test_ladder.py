@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,13 +27,13 @@ def vm(
     )  # fmt: skip
 
 
-def view(free: float, *vms: VmView, **more: object) -> View:
+def view(free: float, *vms: VmView, **more: Any) -> View:
     """A lab of which the fraction `free` of the budget is free."""
     start = View(
         time=1.0, budget=BUDGET, used=int(BUDGET * (1 - free)), pool_cap=40 * MIB,
         swap_size=1024 * MIB, mechanisms=ALL, vms=vms or (vm("a"), vm("b", free=20)),
     )  # fmt: skip
-    return replace(start, **more)  # type: ignore[arg-type] # the caller names fields of View
+    return replace(start, **more)
 
 
 def test_nothing_is_done_while_there_is_plenty() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ class Kernel:
         self.at_most = at_most
         self.asked: list[tuple[int, int]] = []
 
-    def syscall(self, _number: int, _pidfd: int, vector: object, *_: object) -> int:
-        span = vector._obj  # type: ignore[attr-defined]  # what byref() points at
+    def syscall(self, _number: int, _pidfd: int, vector: Any, *_: object) -> int:
+        span = vector._obj  # what byref() points at
         if self.code:
             ctypes.set_errno(self.code)
             return -1

@@ -335,6 +335,16 @@ class TestWhatCannotBeGivenBack:
         assert host.ksm("pages_to_scan").read_text() == "100"
         assert restore_left(host.run.path, roots=host.roots) is None
 
+    def test_what_was_left_is_no_matter_of_the_run_after_the_next(self, host: FakeHost) -> None:
+        with mine(host) as owner:
+            owner.journal.turn(host.ksm("pages_to_scan"), "20000")
+            host.ksm("pages_to_scan").write_text("555\n")
+        with mine(host):
+            pass
+        assert sorted(path.name for path in host.run.path.iterdir()) == ["lock"]
+        assert restore_left(host.run.path, roots=host.roots) is None
+        assert host.ksm("pages_to_scan").read_text() == "555\n"
+
     def test_a_failure_keeps_the_journal(self, host: FakeHost) -> None:
         host.journal()
         finish(host.run, Restored(failed=(Failed("a", "b"),)))
