@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from memlab.control.actuate import Actuator, Done
+from memlab.control.actuate import PATIENCE, Actuator, Done
 from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError, VmError
@@ -44,7 +44,14 @@ class Hands:
     """Carries out settings and a policy's actions, and knows the state that they left."""
 
     def __init__(
-        self, lab: Lab, stage: Stage, fleet: Fleet, keeper: Keeper, *, roots: Roots = HOST
+        self,
+        lab: Lab,
+        stage: Stage,
+        fleet: Fleet,
+        keeper: Keeper,
+        *,
+        time_scale: float = 1.0,
+        roots: Roots = HOST,
     ) -> None:
         self.lab = lab
         self.budget = lab.host.memory
@@ -63,6 +70,7 @@ class Hands:
             fleet.machines,
             keeper,
             compression=Mechanism.COMPRESSION in self.mechanisms,
+            patience=PATIENCE * time_scale,
             roots=roots,
         )
 

@@ -3,16 +3,17 @@
 Two duties of kernel-notes §3, both of cgroup v1:
 
 - Reclaim there decides by a group's statistics, which are stale until somebody reads its
-  `memory.stat`: a VM that grows is OOM-killed within 0.1 s with swap free, zswap on or off. A
-  guest that filled 240 MiB at 1 GiB/s in a limit of 96 was killed in 6 of 6 runs without reading,
-  6 of 6 at 10 Hz, 1 of 6 at 50 Hz, none of 6 at 100 and 500 Hz; in 12 of 12 when only the lab's
-  file was read and not the VM's own. So while the lab uses more than half of its limit and grows
-  every VM's file is read 200 times a second (fewer for many VMs, within 3 % of a core), by a
-  thread with real-time priority where that is allowed; else 10 times. In every lab alike. It goes
-  on for a while after the growth: a VM that waits for reclaim, and is about to be killed, does
-  not grow either (6 of 6 killed without that).
+  `memory.stat`: a VM whose pages are all active finds nothing to reclaim, and is OOM-killed within
+  0.1 s with swap free, zswap on or off. Populated at 1 GiB/s, 240 MiB in a limit of 96: killed in
+  6 of 6 runs without reading, 6 of 6 at 10 Hz, 1 of 6 at 50 Hz, none of 6 at 100 and 500 Hz; in 12
+  of 12 when only the lab's file was read and not the VM's own. So while the lab uses more than half
+  of its limit and grows every VM's file is read 200 times a second (fewer for many VMs, within 3 %
+  of a core), by a thread with real-time priority where that is allowed; else 10 times. In every lab
+  alike. It goes on for a while after the growth: a VM that waits for reclaim, and is about to be
+  killed, does not grow either (6 of 6 killed without that).
 - The compressed pool is charged to nobody and has no cap of a lab's size. So its size is looked at
-  50 times a second, and zswap takes no new pages while it is at the cap.
+  50 times a second, and after each piece that memlab itself pushes out; zswap takes no new pages
+  while it is at the cap.
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ class Keeper:
                 self._gate.close()
         return True
 
+    def keep(self) -> None:
+        """Look at the pool's size now: somebody is filling it."""
+        with self._lock:
+            self._keep_pool()
+
     @contextmanager
     def past_the_pool(self) -> Iterator[None]:
         """While this lasts pages go to the device, not into the pool."""
@@ -99,11 +105,14 @@ class Keeper:
             yield
             return
         with self._lock:
-            was_closed = self._gate.closed
+            was_closed, was_allowed = self._gate.closed, self._allowed
             self._gate.close()
-            try:
-                yield
-            finally:
+            self._allowed = False
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._allowed = was_allowed
                 if not was_closed:
                     self._gate.open()
 

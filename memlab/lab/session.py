@@ -172,7 +172,10 @@ class Session:
                     board_fd=machine.board_fd,
                 )  # fmt: skip
 
-            hands = Hands(self.lab, stage, fleet, keeper, roots=self._roots)
+            hands = Hands(
+                self.lab, stage, fleet, keeper,
+                time_scale=self.prepared.loaded.time_scale, roots=self._roots,
+            )  # fmt: skip
             governor = Governor(
                 self.lab, hands, source=derived, recording=recording, note=self._note,
                 verify=lambda: self._check_pages(fleet, recording),

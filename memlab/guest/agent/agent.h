@@ -106,7 +106,6 @@ struct frame *frame_entry(frame_t frame);
 void *frame_address(frame_t frame);
 bool frame_backed(frame_t frame);
 frame_t frames_take(enum kind kind, uint32_t link); /* off the free list, NO_FRAME if it is empty */
-void frames_prepare(unsigned wanted); /* backs frames that are about to be taken */
 void frames_used(frame_t frame); /* an application or the guest has used it */
 void frames_give(frame_t frame);
 frame_t frames_lend(void);           /* off the free list, to the balloon; not touched */
@@ -123,7 +122,6 @@ struct guest_os {
 	uint32_t (*pages)(void);
 	bool (*read)(uint32_t page, unsigned word); /* false: there is no memory for it */
 	bool (*write)(uint32_t page);
-	void (*prepare)(unsigned pages);       /* so many are about to be touched */
 	uint32_t (*release)(uint32_t pages); /* frees touched pages from the top; how many */
 	enum class (*class_of)(uint32_t page);
 	bool (*check)(uint32_t page, bool *touched, uint32_t *frame); /* NO_FRAME: not known */

@@ -16,10 +16,6 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
 #define HUGE (2u << 20)
 
 static uint8_t *ram;
@@ -110,6 +106,10 @@ static frame_t pop(void)
 	return frame;
 }
 
+/* The first touch, by the guest itself, backs a frame. MADV_POPULATE_WRITE for a run of them would
+ * halve the cost of a fault, but the kernel marks what it populates as accessed (gup.c, FOLL_TOUCH):
+ * every page is active then and none inactive, and a cgroup v1 at its limit finds nothing to reclaim
+ * before its statistics are read, and kills the VM. A page that was touched once is inactive. */
 frame_t frames_take(enum kind kind, uint32_t link)
 {
 	frame_t frame = pop();
@@ -119,25 +119,6 @@ frame_t frames_take(enum kind kind, uint32_t link)
 	frames_used(frame);
 	touch(frame);
 	return frame;
-}
-
-/* Backs the next `wanted` frames of the free list in one system call, which halves the cost of a
- * fault. Only for frames that are taken at once: it must not back what stays free. */
-void frames_prepare(unsigned wanted)
-{
-	unsigned run = 0;
-	frame_t frame = free_head;
-	while (run < wanted && frame != NO_FRAME && frame == free_head + run &&
-	       !frame_backed(frame)) {
-		frame = table[frame].link;
-		run++;
-	}
-	if (run < 2)
-		return;
-	for (unsigned i = 0; i < run; i++)
-		touch(free_head + i);
-	/* Before 5.14 (4ca9b3859dac) it is refused, and each first touch faults by itself. */
-	madvise(frame_address(free_head), (uint64_t)run * PAGE, MADV_POPULATE_WRITE);
 }
 
 frame_t frames_lend(void)

@@ -1,8 +1,6 @@
 /* The guest's operating system: pages that are touched at boot and stay in use. */
 #include "agent.h"
 
-#define BATCH 16
-
 static struct content content;
 static uint64_t name_key;
 
@@ -12,8 +10,6 @@ enum class image_class(uint32_t page) { return content_class(&content, page); }
 static bool fill(uint32_t pages)
 {
 	for (uint32_t page = 0; page < pages; page++) {
-		if (page % BATCH == 0)
-			frames_prepare(pages - page < BATCH ? pages - page : BATCH);
 		frame_t frame = frames_take(IMAGE, page);
 		content_fill(&content, page, frame_address(frame));
 		if (page % 1024 == 0)

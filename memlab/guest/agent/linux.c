@@ -130,8 +130,6 @@ static bool write_page(uint32_t page)
 	return true;
 }
 
-static void prepare(unsigned wanted) { (void)wanted; }
-
 static void drop(uint32_t page)
 {
 	page_counted(class_of(page), states[page] - 1, -1ull);
@@ -170,7 +168,6 @@ const struct guest_os linux_guest = {
 	.pages = count,
 	.read = read_page,
 	.write = write_page,
-	.prepare = prepare,
 	.release = release,
 	.class_of = class_of,
 	.check = check,

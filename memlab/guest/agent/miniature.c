@@ -60,7 +60,6 @@ const struct guest_os miniature = {
 	.pages = app_pages,
 	.read = app_read,
 	.write = app_write,
-	.prepare = frames_prepare,
 	.release = app_release,
 	.class_of = app_class,
 	.check = app_check,

@@ -219,7 +219,6 @@ static uint64_t fill(uint64_t now, uint32_t level)
 {
 	for (uint64_t end = now + SLICE_NS; filled < level && now < end; now = now_ns()) {
 		uint32_t next = level - filled < FILL_BATCH ? level : filled + FILL_BATCH;
-		os->prepare(next - filled);
 		for (; filled < next; filled++)
 			if (!os->read(filled, 0))
 				return no_memory(now);
