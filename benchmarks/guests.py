@@ -4,7 +4,8 @@
 
 Wall time from exec to the agent's answer, CPU time of QEMU until then, guest memory that is backed,
 and the process's anonymous memory besides; restored from a saved state, and booted. Then how long
-free page reporting takes, and eight guests at once. The first guest of a kind makes image and
+free page reporting takes, and eight guests at once, on idle
+cores and beside four busy processes. The first guest of a kind makes image and
 state, outside what is timed.
 """
 
@@ -13,7 +14,11 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from memlab.guest.image import micro_guest
@@ -73,6 +78,18 @@ def one(owner: int, *, boot: bool) -> tuple[float, float, float, float]:
         vm.stop(timeout=2)
 
 
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that do nothing but work."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def fleet(count: int) -> float:
     """Seconds until all of `count` guests that start at once are ready."""
     vms = [make(owner, boot=False) for owner in range(1, count + 1)]
@@ -123,6 +140,10 @@ def main() -> None:
     after = statistics.median(reported() for _ in range(repeat))
     print(f"64 MiB freed are reported after {after:.2f} s")
     print(f"8 restored at once: {statistics.median(fleet(8) for _ in range(repeat)):.2f} s")
+    with busy(4):
+        times = [fleet(8) for _ in range(repeat)]
+    middle, longest = statistics.median(times), max(times)
+    print(f"8 restored beside 4 busy processes: {middle:.2f} s, at most {longest:.2f}")
 
 
 if __name__ == "__main__":

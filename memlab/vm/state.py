@@ -22,7 +22,7 @@ from memlab.kernel.network import LabNetwork, Seat
 from memlab.vm.base import Backend, VmConfig
 from memlab.vm.child import Identity, Places
 from memlab.vm.disk import open_guest_disk
-from memlab.vm.hardware import Hardware, Lines, Nic, arguments
+from memlab.vm.hardware import Hardware, Lines, Nic, arguments, command_line
 from memlab.vm.launch import Disks
 from memlab.vm.qemu import QemuVm
 
@@ -60,7 +60,8 @@ def _key(hardware: Hardware, image: GuestImage) -> str:
     words = arguments(hardware, Lines(0, 0, guest_swap=_some(hardware.guest_swap),
                                       cache_file=_some(hardware.cache_file),
                                       nic=_NO_CARD if hardware.network else None))  # fmt: skip
-    facts = (_VERSION, *words, hardware.guest_swap, hardware.cache_file, image.key)
+    told = command_line(hardware.accelerator)
+    facts = (_VERSION, *words, told, hardware.guest_swap, hardware.cache_file, image.key)
     text = "\0".join(map(str, (*facts, qemu.version(), _processor())))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

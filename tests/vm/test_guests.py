@@ -16,6 +16,7 @@ from memlab.errors import VmError
 from memlab.guest.cachedir import discard_unfinished
 from memlab.guest.image import GuestImage
 from memlab.kernel.pagemap import PageClasses, PageWalker
+from memlab.lab.fleet import PER_GUEST_SECONDS, READY_SECONDS
 from memlab.record.board import Board, Selection
 from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, VmConfig, WorkloadConfig
@@ -124,6 +125,22 @@ def test_eight_guests_start_at_once(start: Start) -> None:
     for vm in vms:
         vm.wait_ready(timeout=60)
     assert len({vm.pid for vm in vms}) == 8
+
+
+@pytest.mark.parametrize("boot", [False, True], ids=["restored", "booted"])
+def test_eight_guests_on_busy_cores_are_all_ready_in_time(start: Start, boot: bool) -> None:
+    """Four processes that do nothing but work stand beside them; the deadline is that of a lab."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        vms = [start(ready=False, boot=boot) for _ in range(8)]
+        for vm in vms:
+            vm.wait_ready(timeout=READY_SECONDS + 8 * PER_GUEST_SECONDS)
+            work(vm, "keyvalue", 16 * MIB, rate=100)
+        until(lambda: all(counters(vm)["operations"] > 10 for vm in vms), "all work")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def test_clones_are_told_apart(start: Start) -> None:
