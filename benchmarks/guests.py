@@ -4,9 +4,8 @@
 
 Wall time from exec to the agent's answer, CPU time of QEMU until then, guest memory that is backed,
 and the process's anonymous memory besides; restored from a saved state, and booted. Then how long
-free page reporting takes, and eight guests at once, on idle
-cores and beside four busy processes. The first guest of a kind makes image and
-state, outside what is timed.
+free page reporting takes, and eight guests at once, on idle cores and beside four busy processes.
+The first guest of a kind makes image and state, outside what is timed.
 """
 
 from __future__ import annotations
