@@ -47,8 +47,8 @@ from memlab.units import MIB
 __all__ = [
     "MAX_VMS", "SCHEMA_VERSION", "Active", "BalloonSettings", "Compression", "ContentSpec",
     "Device", "Exec", "Expect", "Host", "ImageSpec", "Lab", "LabFile", "Mechanisms",
-    "PolicySettings", "Reporting", "Sampling", "Step", "Swap", "SwapSettings", "Tps", "User",
-    "VmEntry", "VmFields", "VmSpec", "Window", "WorkloadSpec",
+    "PolicySettings", "Pressure", "Reporting", "Sampling", "Step", "Swap", "SwapSettings", "Tps",
+    "User", "VmEntry", "VmFields", "VmSpec", "Window", "WorkloadSpec",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 1
@@ -186,6 +186,26 @@ class PolicySettings(Spec):
     )
 
 
+class Pressure(Spec):
+    """The estimate by pressing: a step of the VM is pushed out, and what is used comes back."""
+
+    enabled: Switch = Field(
+        default=True, description="Whether VMs are pressed; not as long as `pressure` is left out."
+    )
+    period: Annotated[Duration, not_below(0.1)] = Field(
+        default=2.0, description="Between two steps; not less than a VM takes to use all it needs."
+    )
+    step: Annotated[Percent, Field(gt=0)] = Field(
+        default=0.1, description="Largest step, of the VM's memory."
+    )
+    stall: Annotated[Percent, Field(gt=0)] = Field(
+        default=0.05, description="It eases off when the VM waits for memory longer than that."
+    )
+    back: Annotated[Percent, Field(gt=0)] = Field(
+        default=0.02, description="Or when more of the VM's memory comes back in a period."
+    )
+
+
 class Active(Spec):
     """The estimate of active memory: random pages are watched, and those counted that are used."""
 
@@ -200,6 +220,15 @@ class Active(Spec):
         default=False,
         description="Estimate it a second time, from outside, by the accessed bits.",
     )
+    pressure: Annotated[Pressure, BeforeValidator(_switched)] = Field(
+        default_factory=lambda: Pressure(enabled=False),
+        description="Estimate it by pressing the VMs, which takes memory from them.",
+    )
+
+    @property
+    def presses(self) -> bool:
+        """Whether VMs are pressed."""
+        return self.enabled and self.pressure.enabled
 
     @property
     def watched(self) -> tuple[int, float]:
