@@ -95,7 +95,6 @@ class Presser:
         if held is None or vm.overhead is None:
             return  # it has just ended; or its own memory is not known before the first walk
         was = self._pressed.get(vm.name)
-        resident = max(0, held.resident - vm.overhead)
         if was is None or was.pid != target.pid:
             fresh = Press(self._pace, vm.configured)
             stall = self._stall(target)

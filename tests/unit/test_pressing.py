@@ -1,4 +1,4 @@
-"""The law of the estimate by pressing, on worked numbers, and what it is asked for in a lab file."""
+"""The law of the estimate by pressing, on worked numbers, and as a lab file asks for it."""
 
 from __future__ import annotations
 
