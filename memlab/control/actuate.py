@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -36,6 +36,16 @@ class Done:
     asked: str
     got: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a squeeze went over (`passed`), pushed out of its frames, and took in the end (`net`:
+    less what came back meanwhile), bytes."""
+
+    passed: int = 0
+    pushed: int = 0
+    net: int = 0
 
 
 class Pool(Protocol):
@@ -133,38 +143,66 @@ class Actuator:
         vm = self._machines.get(name)
         if vm is None:
             return "the VM runs no more"
-        if into is Mechanism.COMPRESSION:
-            if not self._compression or not self._pool.pool_open:
+        with self._door(into) as look:
+            if look is None:
                 return "0 B: the pool takes no pages now"
-            return format_size(self._squeeze(vm.target, size, self._pool.keep))
-        with self._pool.past_the_pool():
-            return format_size(self._squeeze(vm.target, size))
+            swept = self._squeeze(vm.target, lambda so_far: so_far.net >= size, look)
+        return format_size(max(0, swept.net))
 
-    def _squeeze(self, target: Target, size: int, look: Callable[[], None] = lambda: None) -> int:
-        """Bytes that left their frames, going round the guest's memory from where we last were.
+    def press(self, name: str, size: int, into: Mechanism) -> Swept | None:
+        """Push `size` bytes of the VM out of their frames, whether they come back or not.
+
+        None if it runs no more, or the pool takes none. `carry_out` goes on until the VM is that
+        much smaller, which of memory in use is much more.
+        """
+        vm = self._machines.get(name)
+        if vm is None:
+            return None
+        with self._door(into) as look:
+            if look is None:
+                return None
+            return self._squeeze(vm.target, lambda so_far: so_far.pushed >= size, look)
+
+    @contextmanager
+    def _door(self, into: Mechanism) -> Iterator[Callable[[], None] | None]:
+        """What is to be called after each piece that is pushed; None if the pool takes none."""
+        if into is not Mechanism.COMPRESSION:
+            with self._pool.past_the_pool():
+                yield lambda: None
+        elif self._compression and self._pool.pool_open:
+            yield self._pool.keep
+        else:
+            yield None
+
+    def _squeeze(
+        self, target: Target, enough: Callable[[Swept], bool], look: Callable[[], None]
+    ) -> Swept:
+        """Go round the guest's memory, from where we last were, until it is enough.
 
         `look` is called after each piece. A fast machine compresses more in 20 ms than a small
         pool holds: between two looks of the keeper 14 MiB went into a pool of 8.
         """
+        swept = Swept()
         if target.ram_start is None or target.ram_bytes is None:
-            return 0
+            return swept
         deadline = time.monotonic() + self._patience
-        before = now = self._resident(target.pid)
+        first = now = self._resident(target.pid)
         cursor = self._cursors.get(target.name, 0)
         pidfd = os.pidfd_open(target.pid)
         try:
             for _ in range(-(-target.ram_bytes // PIECE)):
-                length = min(PIECE, target.ram_bytes - cursor)
+                length, was = min(PIECE, target.ram_bytes - cursor), now
                 pageout(pidfd, target.ram_start + cursor, length)
                 cursor = (cursor + length) % target.ram_bytes
                 now = self._resident(target.pid)
+                swept = Swept(swept.passed + length, swept.pushed + max(0, was - now), first - now)
                 look()
-                if before - now >= size or time.monotonic() > deadline:
+                if enough(swept) or time.monotonic() > deadline:
                     break
         finally:
             os.close(pidfd)
         self._cursors[target.name] = cursor
-        return max(0, before - now)
+        return swept
 
     def _resident(self, pid: int) -> int:
         text = read_text(self._roots.proc / str(pid) / "statm")

@@ -38,6 +38,14 @@ def balloons_wait(view: View, every: Every, period: float) -> LeftAlone | None:
     return None
 
 
+def way_out(view: View) -> Mechanism | None:
+    """Where pages can be pushed to now: the pool while it has room, else the device; or nowhere."""
+    if Mechanism.COMPRESSION in view.mechanisms and view.pool < 0.9 * view.pool_cap:
+        return Mechanism.COMPRESSION
+    slots = view.swap_used < 0.95 * view.swap_size
+    return Mechanism.SWAP if Mechanism.SWAP in view.mechanisms and slots else None
+
+
 @dataclass(frozen=True, slots=True)
 class Ksm:
     """ksmtuned's and MOM's law: more pages a wake-up while the host is short, fewer else."""

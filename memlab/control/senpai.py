@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every, not_mine
+from memlab.control.paces import Every, not_mine, way_out
 from memlab.control.policy import Action, Decision, LeftAlone, Mechanism, Reclaim, View, VmView
 from memlab.control.settings import Scales, duration, number, percent, size
 from memlab.units import MIB, PAGE, format_size
@@ -65,7 +65,7 @@ class Senpai:
         if not self._every.due(view.time, self.settings.interval / self.scales.time):
             left.append(LeftAlone(Mechanism.SWAP, "it adds up pressure until its interval is over"))
             return Decision("adds up", left_alone=tuple(left))
-        into = self._way_out(view)
+        into = way_out(view)
         if into is None:
             left.append(LeftAlone(Mechanism.SWAP, "neither pool nor device takes pages"))
             return Decision("no way out", left_alone=tuple(left))
@@ -75,12 +75,6 @@ class Senpai:
             tuple(one for one in found if not isinstance(one, LeftAlone)),
             (*(one for one in found if isinstance(one, LeftAlone)), *left),
         )
-
-    def _way_out(self, view: View) -> Mechanism | None:
-        if Mechanism.COMPRESSION in view.mechanisms and view.pool < 0.9 * view.pool_cap:
-            return Mechanism.COMPRESSION
-        slots = view.swap_used < 0.95 * view.swap_size
-        return Mechanism.SWAP if Mechanism.SWAP in view.mechanisms and slots else None
 
     def _adjust(self, vm: VmView, into: Mechanism) -> Action | LeftAlone:
         limit = self._limits.get(vm.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from memlab.kernel.files import HOST, Roots, read_bytes, read_text
-from memlab.units import PAGE
+from memlab.units import KIB, PAGE
 
 _KTHREADD: Final = 2
 
@@ -20,6 +20,14 @@ class Statm:
     size: int
     resident: int
     shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process has in frames (`resident`) and in swap (`out`), its own memory too, bytes."""
+
+    resident: int
+    out: int
 
 
 def boottime_ns() -> int:
@@ -55,6 +63,19 @@ def parse_statm(raw: bytes) -> Statm:
     """Size, resident and shared from the bytes of statm, where they are pages."""
     size, resident, shared = (int(word) * PAGE for word in raw.split()[:3])
     return Statm(size, resident, shared)
+
+
+def parse_swapped(status: bytes) -> int | None:
+    """Bytes in swap, zswap too, from the bytes of status: `VmSwap:   1234 kB`."""
+    _, found, rest = status.partition(b"\nVmSwap:")
+    return int(rest.split(None, 1)[0]) * KIB if found else None
+
+
+def held(pid: int, roots: Roots = HOST) -> Held | None:
+    """Memory of `pid` in frames and in swap; None if it has ended, or there is no swap here."""
+    statm = read_bytes(roots.proc / str(pid) / "statm")
+    out = parse_swapped(read_bytes(roots.proc / str(pid) / "status") or b"")
+    return Held(parse_statm(statm).resident, out) if statm and out is not None else None
 
 
 def ksmd_pid(roots: Roots = HOST) -> int | None:

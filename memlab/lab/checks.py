@@ -181,6 +181,11 @@ def _host(it: Checked) -> Iterator[Fault]:
         message = f"the pool may take {format_size(lab.pool)}, more than half of the host budget"
         path = ("mechanisms", "compression", "pool")
         yield it.fault("ML036", path, message, "write 50% or less")
+    ways_out = mechanisms.compression.enabled or mechanisms.swap.enabled
+    if lab.active.presses and (lab.host.swap is None or not ways_out):
+        message = "active.pressure pushes pages out, and nothing takes them"
+        fix = "add host.swap with a size and let compression or swap be on, or leave pressure out"
+        yield it.fault("ML036", ("active", "pressure"), message, fix, key=True)
     reserved = sum(vm.reservation for vm in lab.vms)
     if reserved > lab.host.memory:
         message = f"reservations are {format_size(reserved)} together, the host budget is less"

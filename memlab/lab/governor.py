@@ -12,7 +12,7 @@ from typing import Any
 
 from memlab.control.guarded import PolicyError, decide
 from memlab.control.policies import HERE, build, retune
-from memlab.control.policy import Action, Balloon, Block, Decision, Mechanism, Reclaim, Share
+from memlab.control.policy import Action, Balloon, Block, Decision, Mechanism, Reclaim, Share, View
 from memlab.control.settings import Scales, Value, declared
 from memlab.control.settings import Setting as Declared
 from memlab.control.static import Static
@@ -76,6 +76,10 @@ class Governor:
             self._next_tick = max(self._next_tick + self.lab.policy.period, now)
             self._decide(now)
 
+    def view(self, now: float) -> View | None:
+        """What a policy sees now; None as long as the lab's use has not been sampled."""
+        return view_at(now, self._source.latest, self.hands.frame(), self.hands.claims.values())
+
     def set_now(self, now: float, settings: Mapping[str, Any], by: str = "set") -> list[str]:
         """Carry out these settings; all are checked before the first one is done."""
         try:
@@ -138,7 +142,7 @@ class Governor:
         self._note(f"{vm} was migrated in {took['seconds']:.2f} s")
 
     def _decide(self, now: float) -> None:
-        view = view_at(now, self._source.latest, self.hands.frame(), self.hands.claims.values())
+        view = self.view(now)
         if view is None:
             return
         try:

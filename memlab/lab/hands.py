@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from memlab.control.actuate import PATIENCE, Actuator, Done
+from memlab.control.actuate import PATIENCE, Actuator, Done, Swept
 from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError, VmError
@@ -91,6 +91,10 @@ class Hands:
         if isinstance(action, Share):
             self.sharing_on = action.on
         return self._actuator.carry_out(action)
+
+    def press(self, vm: str, size: int, into: Mechanism) -> Swept | None:
+        """Push a step of a VM out, as the estimate by pressing does."""
+        return self._actuator.press(vm, size, into)
 
     def release(self) -> None:
         """Undo what would keep a VM from answering: the end of a run asks all of them."""

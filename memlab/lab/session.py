@@ -36,6 +36,7 @@ from memlab.lab.network import make_network
 from memlab.lab.outcome import Ended, RunOutcome
 from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
+from memlab.lab.presser import Presser
 from memlab.lab.stage import Stage, guard_groups
 from memlab.record.derive import Derived
 from memlab.record.observer import LabTarget, Notice, Observer, Periods, Trouble
@@ -181,6 +182,15 @@ class Session:
                 verify=lambda: self._check_pages(fleet, recording),
                 moved=sample, folder=self.prepared.loaded.folder,
             )  # fmt: skip
+
+            def unpressed(vm: str, why: str) -> None:
+                recording.event(self.clock(), "active-pressure", vm, {"why": why})
+                self._note(f"{vm}: {why}")
+
+            presser = Presser(
+                self.lab, hands, fleet.machines,
+                tell=observer.tell, note=unpressed, roots=self._roots,
+            )  # fmt: skip
             socket = owner.run.path / CONTROL
             owner.journal.file(socket)
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
@@ -199,6 +209,8 @@ class Session:
                 derived.refresh()
                 self._look_after(fleet, recording, owner, now)
                 governor.tick(now)
+                if self.lab.active.presses:
+                    presser.tick(lambda: governor.view(self.clock()), now)
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
             hands.release()

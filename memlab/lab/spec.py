@@ -9,12 +9,13 @@ seconds, percentages fractions.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from memlab.kernel.finding import Feature
 from memlab.kernel.network import Seat
+from memlab.lab.activespec import Active, Pressure, switched
 from memlab.lab.values import (
     Amount,
     Argv,
@@ -47,8 +48,8 @@ from memlab.units import MIB
 __all__ = [
     "MAX_VMS", "SCHEMA_VERSION", "Active", "BalloonSettings", "Compression", "ContentSpec",
     "Device", "Exec", "Expect", "Host", "ImageSpec", "Lab", "LabFile", "Mechanisms",
-    "PolicySettings", "Reporting", "Sampling", "Step", "Swap", "SwapSettings", "Tps", "User",
-    "VmEntry", "VmFields", "VmSpec", "Window", "WorkloadSpec",
+    "PolicySettings", "Pressure", "Reporting", "Sampling", "Step", "Swap", "SwapSettings", "Tps",
+    "User", "VmEntry", "VmFields", "VmSpec", "Window", "WorkloadSpec",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 1
@@ -78,11 +79,6 @@ class Host(Spec):
         description="The host budget: machine memory that all VMs may use together."
     )
     swap: Swap | None = Field(default=None, description="The lab's own swap area; none without it.")
-
-
-def _switched(value: Any) -> Any:
-    """`tps: on` is short for `tps: {enabled: on}`."""
-    return {"enabled": value} if isinstance(value, str | bool) else value
 
 
 class Tps(Spec):
@@ -146,20 +142,20 @@ class Reporting(Spec):
 class Mechanisms(Spec):
     """The four ways to use machine memory twice, each `on`, `off` or a map of settings."""
 
-    tps: Annotated[Tps, BeforeValidator(_switched)] = Field(
+    tps: Annotated[Tps, BeforeValidator(switched)] = Field(
         default_factory=Tps, description="Page sharing (KSM)."
     )
-    balloon: Annotated[BalloonSettings, BeforeValidator(_switched)] = Field(
+    balloon: Annotated[BalloonSettings, BeforeValidator(switched)] = Field(
         default_factory=BalloonSettings, description="Ballooning."
     )
-    compression: Annotated[Compression, BeforeValidator(_switched)] = Field(
+    compression: Annotated[Compression, BeforeValidator(switched)] = Field(
         default_factory=Compression,
         description="Compression (zswap); it needs the slots of `host.swap`.",
     )
-    swap: Annotated[SwapSettings, BeforeValidator(_switched)] = Field(
+    swap: Annotated[SwapSettings, BeforeValidator(switched)] = Field(
         default_factory=SwapSettings, description="Swapping to the device of `host.swap`."
     )
-    reporting: Annotated[Reporting, BeforeValidator(_switched)] = Field(
+    reporting: Annotated[Reporting, BeforeValidator(switched)] = Field(
         default_factory=Reporting,
         description="Free page reporting of QEMU guests; off, so that the ghost can be seen.",
     )
@@ -184,32 +180,6 @@ class PolicySettings(Spec):
     size_scale: Annotated[float, Field(ge=1, le=100_000)] = Field(
         default=1.0, description="Divides every published step that is a size."
     )
-
-
-class Active(Spec):
-    """The estimate of active memory: random pages are watched, and those counted that are used."""
-
-    enabled: Switch = Field(default=True, description="Whether it is made.")
-    pages: int = Field(
-        default=100, ge=10, le=4096, description="Pages of each VM that are watched at a time."
-    )
-    period: Annotated[Duration, not_below(0.1)] = Field(
-        default=2.0, description="How long they are watched."
-    )
-    referenced: Switch = Field(
-        default=False,
-        description="Estimate it a second time, from outside, by the accessed bits.",
-    )
-
-    @property
-    def watched(self) -> tuple[int, float]:
-        """Pages and seconds; no pages if it is off."""
-        return (self.pages if self.enabled else 0, self.period)
-
-    @property
-    def looks(self) -> float:
-        """Seconds between two looks at the accessed bits; 0 if none is asked for."""
-        return self.period if self.enabled and self.referenced else 0.0
 
 
 class Sampling(Spec):
@@ -306,7 +276,7 @@ class LabFields(Spec):
         default=False,
         description="A network of the lab's own, for QEMU VMs and programs; it leads nowhere else.",
     )
-    active: Annotated[Active, BeforeValidator(_switched)] = Field(
+    active: Annotated[Active, BeforeValidator(switched)] = Field(
         default_factory=Active, description="The estimate of active memory, in VMs with an agent."
     )
     sample: Sampling = Field(default_factory=Sampling, description="How often is read.")

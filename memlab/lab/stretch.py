@@ -29,7 +29,12 @@ def _lab(lab: Lab, factor: float) -> Lab:
         "window": _times(lab.window, factor, "start", "until"),
         "baseline": _times(lab.baseline, factor, "start", "until"),
         "sample": _times(lab.sample, factor, "fast", "medium", "deep"),
-        "active": _times(lab.active, factor, "period"),
+        "active": lab.active.model_copy(
+            update={
+                "period": lab.active.period * factor,
+                "pressure": _times(lab.active.pressure, factor, "period"),
+            }
+        ),
         # A policy's published periods are divided by its time_scale, so they grow as that shrinks.
         "policy": lab.policy.model_copy(
             update={

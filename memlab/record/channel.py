@@ -2,7 +2,7 @@
 
     {"id":1,"do":"add","vm":{…}}  + a board's descriptor     → {"id":1,"ok":true}
     {"id":2,"do":"remove","name":"web-1"}                    → {"id":2,"ok":true}
-    {"do":"deep"}   {"do":"guest","name":"q-1","fields":{…}}   {"id":9,"do":"stop"}
+    {"do":"deep"}   {"do":"told","name":"q-1","columns":{…}}   {"id":9,"do":"stop"}
 
 The sampler tells unasked `{"tier":"fast","sample":12}` after each commit, and `{"trouble":"…"}`
 when a sample could not be stored. A line that has closed ends either side.

@@ -76,8 +76,13 @@ VM_COLUMNS: Final = _columns(
     ("touched", _B, _FAST, "of the mapped pages: written or read at least once", "guest"),
     ("active", _B, _MEDIUM, "what is in use, estimated from random pages; fast up, slow down", "guest"),
     ("active_referenced", _B, _MEDIUM, "what was used in the last period, by the accessed bits", "smaps Referenced"),
+    ("active_pressure", _B, _MEDIUM, "what it keeps when it is pressed: what was pushed out and "
+     "is used comes back", "statm, pressing"),
     ("active_guest", _B, _FAST, "what the guest itself calls in use: used + cache", "guest"),
     ("referenced_cpu", _F, _MEDIUM, "what looking at the accessed bits takes, part of one core", "sampler"),
+    ("pressure_cpu", _F, _MEDIUM, "what pressing takes, part of one core", "thread CPU clock"),
+    ("pressure_pushed", _BR, _MEDIUM, "pushed out by pressing", "statm, pressing"),
+    ("pressure_back", _BR, _MEDIUM, "of what is out: came back, while the VM is pressed", "VmSwap, pressing"),
     ("working_set", _B, _MEDIUM, "what the workload uses now: ground truth", "guest"),
     ("shareable", _B, _MEDIUM, "pages that are zero, or equal in all VMs of the image: ground truth", "guest"),
     ("guest_swapped", _B, _FAST, "application pages in the guest's own swap", "guest"),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -129,6 +130,10 @@ class Observer:
     def remove(self, name: str) -> None:
         """Sample this VM no more; harmless if it is not sampled."""
         self._ask("remove", name=name)
+
+    def tell(self, name: str, columns: Mapping[str, int | None]) -> None:
+        """Let the sampler record these raw columns of a VM: what pressing it has found."""
+        self._send({"do": "told", "name": name, "columns": dict(columns)})
 
     def deep_now(self) -> None:
         """Let a deep sample be taken at once; its notice tells when it is there."""

@@ -136,8 +136,14 @@ MEMORY_STAT: Final = (
 )
 """Raw columns of a group's memory.stat, in the order of every table that has them."""
 
+PRESSURE: Final = (
+    *("pressure_pages", "pressure_pushed_pages", "pressure_back_pages", "pressure_cpu_us"),
+)
+"""Raw columns of the estimate by pressing, which the session tells the sampler."""
+
 _V2 = "memory controller on cgroup v2"
 _V1 = "memory controller on cgroup v1"
+_PRESSES = "active.pressure"
 _PSI = "CONFIG_PSI; psi=1 where it is off by default"
 
 _MEMORY_STAT = (
@@ -246,6 +252,9 @@ VM_MEDIUM: Final = RawTable(
             "clear_refs, smaps Referenced", "pages", "referenced_pages", needs="active.referenced"
         ),
         *_raw("thread CPU clock", "us", "referenced_cpu_us", needs="active.referenced"),
+        *_raw("session: statm at the end of a period", "pages", PRESSURE[0], needs=_PRESSES),
+        *_raw("session: statm, VmSwap", "pages", *PRESSURE[1:3], needs=_PRESSES),
+        *_raw("session: thread CPU clock", "us", PRESSURE[3], needs=_PRESSES),
     ),
 )
 

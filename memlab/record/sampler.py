@@ -93,6 +93,11 @@ class Sampler:
         if reader is not None:
             reader.close()
 
+    def told(self, name: str, columns: dict[str, int | None]) -> None:
+        """Put these raw columns into the rows of a VM from now on."""
+        if reader := self._vms.get(name):
+            reader.told(columns)
+
     def deep_now(self) -> None:
         """Let the next deep sample be due at once."""
         self._tables[Tier.DEEP].due = self.clock()
@@ -261,6 +266,8 @@ def _obey(sampler: Sampler, channel: Channel, message: dict[str, Any], fds: list
                 sampler.add(message["vm"], fds[0] if fds else None)
             case "remove":
                 sampler.remove(message["name"])
+            case "told":
+                sampler.told(message["name"], message["columns"])
             case "deep":
                 sampler.deep_now()
     except MemlabError as error:

@@ -7,7 +7,7 @@ kernel cannot tell is None.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +17,7 @@ from memlab.guest.wire import BOARD_FIELDS
 from memlab.kernel.files import HOST, KeptFile, Roots, read_text
 from memlab.kernel.pagemap import PageClasses, PageWalker
 from memlab.kernel.picker import Picker
+from memlab.kernel.procs import parse_swapped
 from memlab.kernel.referenced import Referenced
 from memlab.kernel.taskstats import Taskstats, delayacct
 from memlab.record.board import Board, Selection
@@ -26,6 +27,7 @@ from memlab.record.sample import (
     GUEST_FAST,
     GUEST_MEDIUM,
     MEMORY_STAT,
+    PRESSURE,
     VM_DEEP,
     VM_FAST,
     VM_MEDIUM,
@@ -52,6 +54,7 @@ assert VM_MEDIUM.names == (
     *(f"guest_{name}" for name in GUEST_MEDIUM),
     *("swapin_delay_ns", "thrashing_delay_ns", "reclaim_delay_ns", "copy_delay_ns"),
     *("referenced_pages", "referenced_cpu_us"),
+    *PRESSURE,
 )
 
 
@@ -79,6 +82,7 @@ class VmReader:
         """`delays` asks for the waiting times of the VM's tasks, where they are counted,
         `referenced` for a look at its accessed bits every so many seconds."""
         self.target = target
+        self._pressed: tuple[int | None, ...] = (None,) * len(PRESSURE)
         self._looks: Referenced | None = None
         if referenced and target.ram_start is not None and target.ram_bytes is not None:
             self._looks = Referenced(
@@ -147,7 +151,12 @@ class VmReader:
             *self._guest(_MEDIUM),
             *self._waits(),
             *self._used(),
+            *self._pressed,
         )
+
+    def told(self, columns: Mapping[str, int | None]) -> None:
+        """What pressing this VM has found, for the next rows of vm_medium."""
+        self._pressed = tuple([columns.get(name) for name in PRESSURE])
 
     def _used(self) -> tuple[int | None, int | None]:
         """Pages used in the last period, and what looking has cost so far, µs."""
@@ -183,7 +192,8 @@ class VmReader:
         if classes is not None:
             values |= {name: getattr(classes, name) for name in _CLASSES}
             values |= self._without_reads(classes)
-            values["swap_entries"] = _swap_entries(self._status.read())
+            out = parse_swapped(self._status.read() or b"")
+            values["swap_entries"] = None if out is None else out // PAGE
             values["frames_differ"] = classes.frames_differ
             values["frames_moving"] = classes.frames_moving
         if (frames := self._frame_map()) is not None:
@@ -207,12 +217,6 @@ class VmReader:
     def close(self) -> None:
         """Close the files; closing twice is harmless."""
         self._open_files.close()
-
-
-def _swap_entries(status: bytes | None) -> int | None:
-    """Pages of the whole process that are out, its own memory too: `VmSwap:   1234 kB`."""
-    _, found, rest = (status or b"").partition(b"\nVmSwap:")
-    return int(rest.split(None, 1)[0]) * 1024 // PAGE if found else None
 
 
 def deep_rows(walks: list[Walk]) -> tuple[int, list[tuple[str, Row]]]:

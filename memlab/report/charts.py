@@ -171,23 +171,34 @@ class Maker:
         )
 
     def active(self, vm: str) -> Chart:
-        """What the VM uses: the estimate, and the truth that it does not know; the title has the
-        mean error over the measured window."""
+        """What the VM uses: the estimates, and the truth that they do not know; the title has the
+        mean error of each over the measured window."""
         lines = (
             Wanted("active", "by random pages", "balloon"),
             Wanted("active_referenced", "by accessed bits", "sharing"),
+            Wanted("active_pressure", "by pressing", "compression"),
             Wanted("working_set", "by the workload", "ink"),
         )
-        asked = any(self._source.series(VM, "active_referenced", vm).known)
-        wanted = lines if asked else (lines[0], lines[-1])
+        asked = {one for one in lines[1:-1] if any(self._source.series(VM, one.name, vm).known)}
+        wanted = tuple(one for one in lines if one in (lines[0], lines[-1]) or one in asked)
         chart = self._chart("active", "Active memory", VM, (), wanted, vm=vm)
         if len(chart.lines) < len(wanted):
             return chart
-        guess, truth = chart.lines[0].values, chart.lines[-1].values
+        *guesses, truth = chart.lines
+        errors = [
+            f"{guess.label} {format_size(error)}"
+            for guess in guesses
+            if (error := self._error(chart.times, guess.values, truth.values)) is not None
+        ]
+        title = f"Active memory, mean error: {', '.join(errors)}"
+        return replace(chart, title=title) if errors else chart
+
+    def _error(self, times: tuple[float, ...], guess: Values, truth: Values) -> float | None:
+        """Mean distance from the truth over the measured window, where both are known."""
         pairs = zip(guess, truth, strict=True)
-        errors = tuple(None if a is None or b is None else abs(a - b) for a, b in pairs)
-        error = self._rest(chart.times, errors)
-        return chart if error is None else replace(chart, title=f"Active memory, {_error(error)}")
+        return self._rest(
+            times, tuple(None if a is None or b is None else abs(a - b) for a, b in pairs)
+        )
 
     def _residual(self, chart: Chart) -> Chart:
         """With the bound drawn, so that a noise of a few pages does not look like a defect."""
@@ -263,10 +274,6 @@ class Maker:
         if series.times == times:
             return series.values
         return tuple(held(series, time) for time in times)
-
-
-def _error(size: float) -> str:
-    return f"mean error {format_size(size)}"
 
 
 def stacked(areas: Sequence[Layer]) -> list[Values]:

@@ -44,6 +44,11 @@ def test_the_estimate_follows_the_staircase() -> None:
     assert outcome.said is Said.PASSED, outcome.reasons
 
 
+def test_pressing_follows_the_staircase() -> None:
+    outcome = run("active-pressure")
+    assert outcome.said is Said.PASSED, outcome.reasons
+
+
 def test_the_tax_moves_idle_memory_as_the_formula_says() -> None:
     outcome = run("idle-tax")
     assert outcome.said is Said.PASSED, outcome.reasons

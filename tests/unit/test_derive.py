@@ -39,7 +39,9 @@ def test_every_column_can_be_asked_and_only_the_untold_ones_are_absent(run: Deri
         if not series.known:
             absent.add((entity, name))
     on_v1 = {(Entity.VM, "compressed"), (Entity.VM, "pool"), (Entity.HOST, "ksm_profit")}
-    unasked = {(Entity.VM, "active_referenced"), (Entity.VM, "referenced_cpu")}
+    of_pressing = {f"pressure_{what}" for what in ("cpu", "pushed", "back")}
+    others = {"active_referenced", "referenced_cpu", "active_pressure"}
+    unasked = {(Entity.VM, name) for name in others | of_pressing}
     assert absent == on_v1 | unasked
     assert run.series(Entity.VM, "active", "vm-2").known[-1] == 300 * PAGE
 
