@@ -127,7 +127,7 @@ def available_compressors(
 
 
 class PoolGate:
-    """Keeps the pool near a cap where the kernel has no cap of that size (cgroup v1).
+    """The pool's door: keeps it near a cap where the kernel has none of that size (cgroup v1).
 
     `max_pool_percent` is in whole percents of the *host's* memory: 1 % of 24 GiB is 240 MiB, which
     a small lab never fills. So at the cap `enabled` is turned to N, and new pages go straight to
@@ -135,18 +135,22 @@ class PoolGate:
     again (the pool shrinks only as whole zspages get empty, and new pages fill the holes). With
     `max_pool_percent` 0 the kernel's shrinker would believe the pool to be full and write what is
     stored to the device: 33–205 MiB a run under load.
-    On v2 use `MemoryGroup.set_zswap_max`, which caps one group.
+    On v2 `MemoryGroup.set_zswap_max` caps one group, and `cap_bytes` is None: the door is closed
+    only while pages are to go past the pool. `memory.zswap.max` = 0 would not do that: it writes
+    one stored page to the device and then stores the new one (shrink_memcg in zswap_store, 6.8).
     """
 
     REOPEN = 0.98
 
-    def __init__(self, roots: Roots, cap_bytes: int) -> None:
+    def __init__(self, roots: Roots, cap_bytes: int | None) -> None:
         self._file = roots.zswap / "enabled"
         self.cap_bytes = cap_bytes
         self.closed = False
 
     def tick(self, pool_bytes: int) -> Applied | None:
         """Close or open the pool if its size now asks for it; None if it may stay as it is."""
+        if self.cap_bytes is None:
+            return self.open()
         if not self.closed and pool_bytes >= self.cap_bytes:
             return self._turn(closed=True)
         if self.closed and pool_bytes < self.cap_bytes * self.REOPEN:

@@ -46,7 +46,7 @@ GROWTH: Final = 64 * PAGE
 
 
 class Keeper:
-    """The thread. `gate` is None where the kernel caps the pool itself (v2), or without one."""
+    """The thread. `gate` is None in a lab without compression."""
 
     def __init__(
         self,

@@ -55,8 +55,8 @@ class Stage:
             self._make_swap()
         for change in self.plan.changes:
             self._hold(change.path, change.new)
-        if compresses(self.lab) and not self.charges_pool:
-            self._cap_pool()
+        if compresses(self.lab):
+            self._make_gate()
 
     def turn(self, path: Path, value: str) -> Applied:
         """Journal a knob and turn it."""
@@ -115,7 +115,7 @@ class Stage:
             self.swap_area = path
         swap.swapon(self.swap_area, roots=self.roots)
 
-    def _cap_pool(self) -> None:
+    def _make_gate(self) -> None:
         # The gate turns it many times; one entry with both values says all there is to undo.
         self._owner.journal.knob(self.roots.zswap / "enabled", "Y", "N")
-        self.gate = PoolGate(self.roots, self.lab.pool)
+        self.gate = PoolGate(self.roots, None if self.charges_pool else self.lab.pool)

@@ -66,6 +66,14 @@ def test_the_gate_has_a_dead_band(roots: Roots) -> None:
     assert gate.close() and gate.closed and gate.open()
 
 
+def test_a_gate_without_a_cap_is_closed_only_by_hand(roots: Roots) -> None:
+    gate = zswap.PoolGate(roots, None)
+    assert gate.tick(1 << 40) is None and not gate.closed
+    assert gate.close() and (roots.zswap / "enabled").read_text().strip() == "N"
+    assert gate.tick(1 << 40) and not gate.closed
+    assert (roots.zswap / "enabled").read_text().strip() == "Y"
+
+
 @given(st.lists(st.integers(0, 200 * MIB), max_size=50))
 def test_the_gate_is_closed_at_the_cap_and_open_well_below(sizes: list[int]) -> None:
     gate = zswap.PoolGate(HYBRID, 100 * MIB)
