@@ -71,6 +71,12 @@ def _files(package: Path) -> list[Path]:
 
 def make_deps(guest: Guest, extras: Iterable[str], work: Path, target: Path) -> None:
     """The libraries' image at `target`. HostError with pip's own words if they cannot be had."""
+    put_deps(guest, extras, work)
+    guest.image(work, target)
+
+
+def put_deps(guest: Guest, extras: Iterable[str], work: Path) -> None:
+    """The libraries in `work`, the guest's `/`; HostError as above."""
     site = work / "usr/local/lib" / guest.python / "dist-packages"
     site.mkdir(parents=True)
     machine = platform.machine()
@@ -93,7 +99,6 @@ def make_deps(guest: Guest, extras: Iterable[str], work: Path, target: Path) -> 
         )
     shutil.rmtree(site / "bin", ignore_errors=True)
     guest.compile_python(site, work)
-    guest.image(work, target)
 
 
 def _why(said: str) -> str:
@@ -104,9 +109,16 @@ def _why(said: str) -> str:
 
 def make_memlab(guest: Guest, work: Path, target: Path) -> None:
     """This memlab's image at `target`: the package as it is here, its agent, its command."""
+    put_memlab(guest, work)
+    guest.image(work, target)
+
+
+def put_memlab(guest: Guest, work: Path) -> None:
+    """This memlab in `work`, the guest's `/`."""
     from memlab.guest.build import agent_path
 
     site = work / "usr/local/lib" / guest.python / "dist-packages"
+    site.mkdir(parents=True, exist_ok=True)
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, site / "memlab", ignore=skip)
     binary = site / "memlab/_bin/memlab-agent"
@@ -124,5 +136,4 @@ def make_memlab(guest: Guest, work: Path, target: Path) -> None:
     starter.parent.mkdir(parents=True)
     starter.write_text(_STARTER)
     starter.chmod(0o755)
-    guest.compile_python(site, work)
-    guest.image(work, target)
+    guest.compile_python(site / "memlab", work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +42,14 @@ def command() -> None:
 @_release
 @click.option("--with", "extras", multiple=True, metavar="PACKAGE", help="A Python package too.")
 @click.option("--fresh", is_flag=True, help="Make every layer anew, with today's packages.")
-def build(release: str, extras: tuple[str, ...], fresh: bool) -> None:
+@click.option("--vagrant", is_flag=True, help="A whole Debian, as a box for Vagrant's libvirt.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Where Vagrant's box is written; memlab.box if not given.",
+)  # fmt: skip
+def build(
+    release: str, extras: tuple[str, ...], fresh: bool, vagrant: bool, output: Path | None
+) -> None:
     """Build the box, or bring it up to date with this memlab.
 
     About two minutes from nothing, seconds when only memlab has changed. Needs mmdebstrap and
@@ -50,8 +58,25 @@ def build(release: str, extras: tuple[str, ...], fresh: bool) -> None:
     from memlab.box.build import build as make
     from memlab.box.recipe import Release
 
+    if vagrant:
+        _for_vagrant(release, output or Path("memlab.box"), extras)
+        return
+    if output is not None:
+        raise UsageError(
+            "-o is for --vagrant", hint="memlab keeps its own boxes where it finds them"
+        )
     box = make(Release(release), extras=extras, fresh=fresh, say=say)
     click.echo(f"{release}: Linux {box.kernel}, {format_size(box.size)} in {box.folder}")
+
+
+def _for_vagrant(release: str, target: Path, extras: tuple[str, ...]) -> None:
+    from memlab.box.recipe import Release
+    from memlab.box.vagrant import build as make
+
+    if extras:
+        raise UsageError("--with is for memlab's own box", hint="install it in the guest with pip")
+    make(Release(release), target, say=say)
+    click.echo(f"{target}, {format_size(target.stat().st_size)}")
 
 
 @command.command(context_settings={"ignore_unknown_options": True})
