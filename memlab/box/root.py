@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from memlab.box import recipe
-from memlab.box.tools import Guest, require
+from memlab.box.tools import Guest, last_words, make, require
 from memlab.errors import HostError
 
 KEYRINGS: Final = Path("/usr/share/keyrings")
@@ -65,25 +64,13 @@ def _unpack(tree: Path, release: recipe.Release) -> None:
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excludes),
         *(release, str(tree), *mirror()),
     ]
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    # Debian's tar takes no notice of a umask that hides files; ours must not either.
-    run = subprocess.run(
-        words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}, umask=0o022,
-    )  # fmt: skip
+    run = make(words)
     if run.returncode:
         raise HostError(
-            f"mmdebstrap could not unpack {release}: {_why(run.stderr)}",
+            f"mmdebstrap could not unpack {release}: {last_words(run.stderr)}",
             hint="look whether this machine's apt reaches its mirror: apt-get update; and whether "
             "debian-archive-keyring is installed",
         )
-
-
-def _why(said: str) -> str:
-    """The line that tells: apt's first error, else the last that was said."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("E:", "Err:"))]
-    return (errors or lines or ["it said nothing"])[0]
 
 
 def _merge_usr(tree: Path) -> None:

@@ -6,6 +6,7 @@ installed, and images and bytecode are made by the versions that will read them.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -30,6 +31,25 @@ def require(*needed: Needed) -> None:
             f"a box needs {names}, which {'is' if len(missing) == 1 else 'are'} not installed",
             hint=f"apt-get install {packages}",
         )
+
+
+def make(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of this machine that makes a box's files: in English, and all of them readable.
+
+    Debian's tar takes no notice of a umask that hides files; ours must not either.
+    """
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}, umask=0o022,
+    )  # fmt: skip
+
+
+def last_words(said: str) -> str:
+    """The line of an error output that tells: apt's first error, else the last that was said."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("E:", "Err:"))]
+    return (errors or lines[-1:] or ["it said nothing"])[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import tarfile
 import tempfile
 import time
@@ -22,7 +21,7 @@ from memlab.box import disk, layers, root
 from memlab.box import vagrant_recipe as recipe
 from memlab.box.build import Say
 from memlab.box.recipe import Release
-from memlab.box.tools import Guest, require
+from memlab.box.tools import Guest, last_words, make, require
 from memlab.errors import HostError
 
 _FURNISH: Final = Path(__file__).parent / "furnish.sh"
@@ -139,14 +138,9 @@ def _as_root(words: Sequence[str], otherwise: str) -> None:
 
 
 def _as_owner(words: Sequence[str], otherwise: str) -> None:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    run = subprocess.run(
-        words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}, umask=0o022,
-    )  # fmt: skip
+    run = make(words)
     if run.returncode:
-        lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
-        raise HostError(f"{otherwise}: {(lines or ['it said nothing'])[-1]}", hint=_hint(words[0]))
+        raise HostError(f"{otherwise}: {last_words(run.stderr)}", hint=_hint(words[0]))
 
 
 def _hint(program: str) -> str:

@@ -139,7 +139,7 @@ class Tab:
 def tab() -> Iterator[Tab]:
     """A browser with one empty page, ended afterwards."""
     browser = find()
-    assert browser is not None
+    assert browser is not None, "apt-get install chromium, as scripts/test browser does"
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
 

@@ -13,18 +13,12 @@ import pytest
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.report.html import page
-from tests.browser.chromium import Tab, find, tab
+from tests.browser.chromium import Tab, tab
 from tests.recordings import build
 from tests.unit.fake_run import squeeze
 from tests.unit.test_html import HOSTILE, hostile
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        find() is None,
-        reason="no Chromium here; scripts/test browser installs it",
-    ),
-]
+pytestmark = pytest.mark.browser
 
 READY = "document.documentElement.dataset.ready === 'yes'"
 DRAWN = "document.querySelectorAll('.plot.live canvas').length"

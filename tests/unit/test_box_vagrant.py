@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import subprocess
 import tarfile
@@ -59,12 +58,6 @@ def test_vagrant_and_lima_use_the_one_script() -> None:
     assert (ROOT / "memlab/box/provision.sh").is_file()
     for name in ("Vagrantfile", "lima.yaml"):
         assert "memlab/box/provision.sh" in (ROOT / name).read_text()
-
-
-@pytest.mark.skipif(shutil.which("ruby") is None, reason="there is no ruby")
-def test_the_vagrantfile_is_ruby() -> None:
-    run = subprocess.run(["ruby", "-c", ROOT / "Vagrantfile"], capture_output=True, check=False)
-    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("name", ["provision.sh", "furnish.sh"])

@@ -9,16 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from memlab.kernel.referenced import Referenced
 from memlab.units import PAGE
 
 PAGES = 64
-
-pytestmark = pytest.mark.skipif(
-    not os.access("/proc/self/clear_refs", os.W_OK), reason="needs CONFIG_PROC_PAGE_MONITOR"
-)
 
 
 @contextmanager

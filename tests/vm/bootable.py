@@ -51,13 +51,10 @@ LABEL memlab
 """
 
 
-def missing_tools() -> list[str]:
-    """Packages that have to be installed first."""
-    return [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
-
-
 def make_disk(folder: Path, *, agent: bool) -> Path:
     """A qcow2 disk in `folder` that boots; its system starts memlab's agent, or has none."""
+    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    assert not missing, f"apt-get install {' '.join(missing)}, as scripts/test vm does"
     raw, disk = folder / "disk.raw", folder / f"{'with' if agent else 'without'}-agent.qcow2"
     with _kernel() as kernel:
         (folder / "vmlinuz").write_bytes(bzimage.read(kernel.image))

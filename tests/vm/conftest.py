@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,6 @@ import pytest
 
 from memlab.guest.image import GuestImage, micro_guest
 from memlab.kernel.cgroup import lab_group
-from memlab.kernel.qemu import PROGRAM
 from memlab.units import MIB
 from memlab.vm.base import Backend, VmConfig, WorkloadConfig
 from memlab.vm.child import Places, nobody_else
@@ -27,9 +25,6 @@ from memlab.vm.state import saved_state
 Start = Callable[..., QemuVm]
 READY_SECONDS = 60.0
 _NUMBERS = count(1)
-NEEDS_QEMU = pytest.mark.skipif(
-    shutil.which(PROGRAM) is None, reason="apt install qemu-system-x86, then scripts/test vm"
-)
 
 
 @pytest.fixture(scope="session")

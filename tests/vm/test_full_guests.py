@@ -25,15 +25,10 @@ from memlab.vm.hardware import Accelerator, Hardware
 from memlab.vm.launch import RootDisk
 from memlab.vm.qcow import check_disk, make_overlay, open_disk
 from tests.faults.trial import Trial, on_this_host
-from tests.vm.bootable import make_disk, missing_tools
-from tests.vm.conftest import NEEDS_QEMU
+from tests.vm.bootable import make_disk
 from tests.vm.test_guests import until
 
-pytestmark = [
-    pytest.mark.vm,
-    NEEDS_QEMU,
-    pytest.mark.skipif(bool(missing_tools()), reason=f"apt install {' '.join(missing_tools())}"),
-]
+pytestmark = pytest.mark.vm
 LAB = Path(__file__).with_name("full.yaml")
 MEMORY = 192 * MIB
 IDLE = WorkloadConfig()

@@ -24,9 +24,9 @@ from memlab.vm.process import workload_fields
 from memlab.vm.qemu import QemuVm
 from memlab.vm.state import VARIABLE
 from tests.faults.trial import children, words
-from tests.vm.conftest import NEEDS_QEMU, Start, broken
+from tests.vm.conftest import Start, broken
 
-pytestmark = [pytest.mark.vm, NEEDS_QEMU]
+pytestmark = pytest.mark.vm
 HALF = Content(zero=0.25, common=0.25, compressible=2)
 NAMES = ("used_pages", "cache_pages", "free_pages", "ballooned_pages", "reserved_pages",
          "operations")  # fmt: skip

@@ -13,9 +13,8 @@ from memlab.kernel.namespace import inside
 from memlab.kernel.rundir import place
 from memlab.lab.network import NAME
 from tests.faults.trial import Run, Trial, on_this_host
-from tests.vm.conftest import NEEDS_QEMU
 
-pytestmark = [pytest.mark.vm, NEEDS_QEMU]
+pytestmark = pytest.mark.vm
 LAB = Path(__file__).with_name("network.yaml")
 
 

@@ -19,9 +19,8 @@ from memlab.record.derive import Derived
 from memlab.report.html import page
 from memlab.units import MIB
 from tests.faults.trial import Trial, on_this_host
-from tests.vm.conftest import NEEDS_QEMU
 
-pytestmark = [pytest.mark.vm, NEEDS_QEMU]
+pytestmark = pytest.mark.vm
 QUICK = Path(__file__).with_name("quick.yaml")
 PRESSURE = Path(__file__).with_name("pressure.yaml")
 
