@@ -48,8 +48,9 @@ def arguments(
     """
     cgroup = " memlab.cgroup=v1" if hardware.cgroup == "v1" else ""
     words = [
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc"),
-        *("-accel", hardware.accelerator, "-cpu", "max", "-smp", "1"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "pc,mem-merge=off", "-accel", hardware.accelerator, "-cpu", "max"),
+        *("-smp", "1"),
         *("-m", f"{hardware.memory // MIB}"),
         *("-kernel", str(box.base_folder / "vmlinux"), "-initrd", str(box.base_folder / "initrd")),
         *("-append", recipe.COMMAND_LINE + cgroup),
