@@ -116,6 +116,16 @@ class V2Group:
         """Above it the group is throttled and reclaimed, never killed."""
         return self._turn("memory.high", _word(size))
 
+    def set_swap_max(self, size: int | None) -> Applied | None:
+        """Cap of the group's swap, compressed pages included; None where the kernel has no swap
+        accounting."""
+        return self._turn("memory.swap.max", _word(size))
+
+    def set_zswap_writeback(self, *, on: bool) -> Applied | None:
+        """Whether the group's compressed pages may go on to the swap device, and pages that the
+        pool refuses to the device (6.8); None where the file is absent."""
+        return self._turn("memory.zswap.writeback", str(int(on)))
+
     def set_zswap_max(self, size: int | None) -> Applied | None:
         """Cap of the group's compressed pool (5.19); None where the file is absent."""
         return self._turn("memory.zswap.max", _word(size))

@@ -14,6 +14,7 @@ from memlab.control.userpolicy import fault as user_policy_fault
 from memlab.control.userpolicy import is_user_policy
 from memlab.errors import Fault
 from memlab.guest.workloads import WORKLOADS
+from memlab.lab import controls
 from memlab.lab.arguments import ArgumentsError
 from memlab.lab.checked import Checked
 from memlab.lab.checks_qemu import of_process, of_qemu
@@ -22,8 +23,9 @@ from memlab.lab.faults import nearest
 from memlab.lab.model import Path
 from memlab.lab.settable import SettingError, parse_setting
 from memlab.lab.spec import MAX_VMS, SCHEMA_VERSION, Lab, VmSpec, Window
+from memlab.lab.values import Amount
 from memlab.record.condition import ConditionError, parse
-from memlab.units import UnitError, format_duration, format_size
+from memlab.units import MIB, UnitError, format_duration, format_size
 from memlab.vm.base import Backend
 
 _UNBOUND: Final = frozenset({"cache", "leak"})
@@ -156,6 +158,11 @@ def _bounds(it: Checked, path: Path, vm: VmSpec) -> Iterator[Fault]:
             f" {format_size(min(limit, vm.memory))}, which it can have"
         )
         yield it.fault("ML034", (*path, "reservation"), message, "lower the reservation")
+    for name, value in controls.asked(vm).items():
+        if isinstance(value, Amount) and (size := value.of(vm.memory)) > vm.memory:
+            message = f"{vm.entry}: cgroup.{name} {format_size(size)} is more than its memory"
+            fix = f"write {vm.memory // MIB}MiB or less, or leave it out"
+            yield it.fault("ML034", (*path, "cgroup", name), message, fix)
     if vm.start >= it.lab.duration and it.clean("duration"):
         message = f"{vm.entry} starts at {format_duration(vm.start)}, when the run is over"
         yield it.fault("ML042", (*path, "start"), message, _before_end(it.lab))

@@ -16,6 +16,7 @@ from memlab.kernel.files import HOST, Roots, is_read_only
 from memlab.kernel.finding import Feature
 from memlab.kernel.probe import probe
 from memlab.kernel.qemu import require_qemu
+from memlab.lab import controls
 from memlab.lab.plan import Plan, compresses
 from memlab.lab.spec import Device, Lab
 from memlab.vm.base import Backend
@@ -37,7 +38,8 @@ def wanted(lab: Lab) -> frozenset[Feature]:
 def _named(lab: Lab) -> tuple[Feature, ...]:
     """What the lab file asks for in so many words."""
     network = (Feature.NETWORK,) if lab.network else ()
-    return tuple(dict.fromkeys((*lab.needs, *network)))
+    version = (Feature.CGROUP_V2,) if any(map(controls.asked, lab.vms)) else ()
+    return tuple(dict.fromkeys((*lab.needs, *network, *version)))
 
 
 def _has_qemu(lab: Lab) -> bool:

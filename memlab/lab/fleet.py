@@ -16,6 +16,7 @@ from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.journal import Journal
 from memlab.kernel.network import LabNetwork
 from memlab.kernel.task import start_time
+from memlab.lab import controls
 from memlab.lab.guests import Guests
 from memlab.lab.place import Invoker
 from memlab.lab.spec import Lab, User, VmSpec
@@ -89,6 +90,8 @@ class Fleet:
             group.set_limit(spec.limit)
         if spec.reservation:
             group.set_min(spec.reservation)
+        for name, value in controls.asked(spec).items():
+            controls.turn(group, spec, name, value)
         with ExitStack() as opened:
             machine = self._make(spec, owner, group, opened)
             self.machines[spec.name] = machine

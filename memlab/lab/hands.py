@@ -11,6 +11,7 @@ from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError, VmError
 from memlab.kernel.files import HOST, Roots, read_int
+from memlab.lab import controls
 from memlab.lab.fleet import VERIFY_SECONDS, Fleet
 from memlab.lab.keeper import Keeper
 from memlab.lab.manifest import mechanisms_of
@@ -102,6 +103,8 @@ class Hands:
 
     def apply(self, setting: Setting) -> list[str]:
         """Carry out a setting; one line for each thing done, what was asked and what was got."""
+        if setting.kind is SettingKind.CGROUP:
+            return [f"{name}: {self._control(name, setting)}" for name in setting.vms]
         if setting.kind in _OF_A_VM:
             return [
                 f"{name}: {_OF_A_VM[setting.kind](self, self._machine(name), setting.value)}"
@@ -171,6 +174,12 @@ class Hands:
         applied = self._fleet.groups[name].set_min(size)
         kernel = "kept by the policies alone (cgroup v1)" if applied is None else "memory.min"
         return f"reservation {format_size(size)}, {kernel}"
+
+    def _control(self, name: str, setting: Setting) -> str:
+        value = setting.value
+        assert isinstance(value, Amount | bool)
+        spec = next(vm for vm in self.lab.vms if vm.name == self._machine(name).config.name)
+        return controls.turn(self._fleet.groups[name], spec, setting.key, value)
 
     def _shares(self, machine: Vm, value: int) -> str:
         self.claims[machine.config.name].shares = value

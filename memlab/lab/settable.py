@@ -41,6 +41,7 @@ class SettingKind(StrEnum):
     LIMIT = "limit"
     RESERVATION = "reservation"
     SHARES = "shares"
+    CGROUP = "cgroup"
     TPS_ENABLED = "tps-enabled"
     TPS_PAGES = "tps-pages-to-scan"
     TPS_SLEEP = "tps-sleep"
@@ -53,9 +54,10 @@ class SettingKind(StrEnum):
 class Setting:
     """One change of a running lab, read and checked.
 
-    `value` is an Amount for balloon, free, reclaim, limit and reservation (a percentage is of the
-    VM's memory: `value.of(vm.memory)`), a WorkloadSpec for workload, bool for enabled, bytes for
-    budget, pages, shares or a fraction else. `key` is the policy's setting.
+    `value` is an Amount for balloon, free, reclaim, limit, reservation and the sizes of `cgroup` (a
+    percentage is of the VM's memory: `value.of(vm.memory)`), a WorkloadSpec for workload, bool for
+    enabled, bytes for budget, pages, shares or a fraction else. `key` is the policy's setting, or
+    the name of the `cgroup` control.
     """
 
     path: str
@@ -119,6 +121,12 @@ _VM: Final = {
     "limit": _Live(_K.LIMIT, _SIZE, to_amount, "machine memory at most"),
     "reservation": _Live(_K.RESERVATION, _SIZE, to_amount, "machine memory that policies leave"),
     "shares": _Live(_K.SHARES, "number", _count(1, 1_000_000), "weight when memory is short"),
+    "cgroup.high": _Live(_K.CGROUP, _SIZE, to_amount, "memory.high: above it the VM is slowed"),
+    "cgroup.swap_max": _Live(_K.CGROUP, _SIZE, to_amount, "memory.swap.max: swap at most"),
+    "cgroup.zswap_max": _Live(_K.CGROUP, _SIZE, to_amount, "memory.zswap.max: compressed at most"),
+    "cgroup.zswap_writeback": _Live(
+        _K.CGROUP, "switch", to_switch, "memory.zswap.writeback: pages may go to the swap device"
+    ),
 }
 _HOST: Final = {
     "mechanisms.tps.enabled": _Live(_K.TPS_ENABLED, "switch", to_switch, "whether KSM runs"),
@@ -156,8 +164,8 @@ def parse_setting(path: str, value: Any, lab: Lab) -> Setting:
     Raises SettingError with all that is wrong.
     """
     parts = path.strip().split(".")
-    if parts[0] == "vms" and len(parts) == 3:
-        return _vm_setting(path, parts[1], parts[2], value, lab)
+    if parts[0] == "vms" and len(parts) > 2:
+        return _vm_setting(path, parts[1], ".".join(parts[2:]), value, lab)
     if parts[0] == "policy" and parts[1:2] != ["name"] and len(parts) in (2, 3):
         return _policy_setting(path, parts[-1], value, lab)
     row = _HOST.get(path + _SHORT.get(path, ""))
@@ -187,7 +195,8 @@ def _vm_setting(path: str, target: str, name: str, value: Any, lab: Lab) -> Sett
         if isinstance(read, WorkloadSpec) and vm.command:
             message = f"{path}: {vm.name} runs a command, not a guest"
             raise _refused("ML022", message, "give it a workload in the file instead", path)
-    return Setting(path, row.kind, read, tuple(vm.name for vm in members))
+    key = name.removeprefix("cgroup.") if row.kind is SettingKind.CGROUP else ""
+    return Setting(path, row.kind, read, tuple(vm.name for vm in members), key)
 
 
 def _policy_setting(path: str, key: str, value: Any, lab: Lab) -> Setting:

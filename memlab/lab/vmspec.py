@@ -18,6 +18,7 @@ from memlab.lab.values import (
     Ratio,
     Size,
     SizeOfMemory,
+    SizeOrPercent,
     Switch,
     Text,
     at_least,
@@ -139,6 +140,25 @@ class User(StrEnum):
     ROOT = "root"
 
 
+class CgroupSpec(Spec):
+    """What the kernel's cgroup v2 can do to a VM besides a limit and a reservation."""
+
+    high: SizeOrPercent | None = Field(
+        default=None,
+        description="memory.high: above it the VM is slowed and reclaimed.",
+    )
+    swap_max: SizeOrPercent | None = Field(
+        default=None, description="memory.swap.max: swap at most, compressed pages included."
+    )
+    zswap_max: SizeOrPercent | None = Field(
+        default=None, description="memory.zswap.max: its compressed pages at most, as compressed."
+    )
+    zswap_writeback: Switch | None = Field(
+        default=None,
+        description="memory.zswap.writeback (6.8): off, no page of it goes to the swap device.",
+    )
+
+
 class VmFields(Spec):
     """What can be said of a VM; under `defaults` and `groups` too."""
 
@@ -180,6 +200,9 @@ class VmFields(Spec):
     )
     limit: SizeOfMemory | None = Field(
         default=None, description="Machine memory at most; percent of the VM's memory."
+    )
+    cgroup: CgroupSpec = Field(
+        default_factory=CgroupSpec, description="Controls of cgroup v2; percent of the VM's memory."
     )
     start: Duration = Field(default=0.0, description="Delay of its start, since the run began.")
     guest_swap: Size = Field(default=0, description="The guest's own swap file.")

@@ -34,6 +34,8 @@ vms:
         ("vms.db.limit", "50%", "limit", ("db",), Amount(fraction=0.5)),
         ("vms.db.reservation", "0B", "reservation", ("db",), Amount(size=0)),
         ("vms.db.shares", 300, "shares", ("db",), 300),
+        ("vms.db.cgroup.high", "25%", "cgroup", ("db",), Amount(fraction=0.25)),
+        ("vms.db.cgroup.zswap_writeback", "off", "cgroup", ("db",), False),
         (
             "vms.db.workload",
             "scan",
@@ -54,7 +56,8 @@ vms:
 def test_what_can_be_set(path: str, value: Any, kind: str, vms: tuple[str, ...], read: Any) -> None:
     setting = parse_setting(path, value, LAB)
     assert (setting.kind, setting.vms, setting.value) == (SettingKind(kind), vms, read)
-    assert setting.key == ("hysteresis" if kind == "policy" else "")
+    keys = {"policy": "hysteresis", "cgroup": path.rpartition(".")[2]}
+    assert setting.key == keys.get(kind, "")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,8 @@ def test_what_can_be_set(path: str, value: Any, kind: str, vms: tuple[str, ...],
         ("vms.web.balloon", 16, "ML013", "no unit", "write 16MiB"),
         ("vms.web.balloon", "65MiB", "ML018", "more than web-1 has", "64MiB or less"),
         ("vms.web.limit", "1K", "ML018", "below 1MiB", "1MiB"),
+        ("vms.web.cgroup.hig", "1MiB", "ML040", "cannot be set", "write vms.web.cgroup.high"),
+        ("vms.web.cgroup.high", "65MiB", "ML018", "more than web-1 has", "64MiB or less"),
         ("vms.web.shares", "many", "ML018", "not a whole number", "write 1 to"),
         ("vms.web.workload", "scam", "ML017", "must be", "write scan"),
         ("vms.web.workload", {"name": "scan", "args": {"rat": 1}}, "ML035", "rat", "write rate"),
