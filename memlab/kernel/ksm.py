@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,6 +165,28 @@ def ksm_merging_pages(pid: int, roots: Roots = HOST) -> int | None:
     """
     text = read_text(roots.proc / str(pid) / "ksm_merging_pages")
     return int(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A process whose pages ksmd looks at in each of its rounds. `size` is in bytes."""
+
+    pid: int
+    name: str
+    size: int
+
+
+def scanned_beside(ours: Collection[int], roots: Roots = HOST) -> tuple[Scanned, ...]:
+    """Who else's pages ksmd has scanned, most pages first (`ksm_rmap_items`, 6.1): each of them
+    makes its rounds longer, and so the lab's sharing later."""
+    pids = (int(entry.name) for entry in roots.proc.iterdir() if entry.name.isdecimal())
+    found = []
+    for pid in pids:
+        items = None if pid in ours else read_process(pid, roots)
+        if items is not None and items.rmap_items:
+            name = (read_text(roots.proc / str(pid) / "comm") or "?").strip()
+            found.append(Scanned(pid, name, items.rmap_items * PAGE))
+    return tuple(sorted(found, key=lambda one: -one.size))
 
 
 def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0) -> bool:

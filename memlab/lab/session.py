@@ -38,6 +38,7 @@ from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
 from memlab.lab.presser import Presser
 from memlab.lab.stage import Stage, guard_groups
+from memlab.lab.strangers import record_strangers
 from memlab.record.derive import Derived
 from memlab.record.observer import LabTarget, Notice, Observer, Periods, Trouble
 from memlab.record.series import Source
@@ -213,6 +214,11 @@ class Session:
                     presser.tick(lambda: governor.view(self.clock()), now)
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
+            if self.lab.mechanisms.tps.enabled:
+                record_strangers(
+                    stage.group.procs(), recording, self.clock(),
+                    note=self._note, roots=self._roots,
+                )  # fmt: skip
             hands.release()
             stage.relax()
             self._verify(fleet, recording)

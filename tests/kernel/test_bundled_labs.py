@@ -137,6 +137,8 @@ def test_n_equal_vms_save_what_can_be_computed_though_others_share_pages_too() -
         saved = source.series(Entity.LAB, "saved_sharing")
         foreign = source.series(Entity.HOST, "ksm_foreign").known
         assert max(foreign) >= 20 * MIB  # others do share meanwhile
+        beside = [one.data["size"] for one in source.events() if one.kind == "foreign-sharer"]
+        assert 24 * MIB in beside, "whose pages they are is said"
         for count in range(1, 11):
             settled = saved.between(count * STEP - 1.5, count * STEP - 0.1).known
             expected = computed(count)

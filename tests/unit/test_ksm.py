@@ -63,6 +63,17 @@ def test_a_process_is_parsed_by_name_in_both_forms() -> None:
     assert ksm.read_process(1, HYBRID) is None
 
 
+def test_others_that_are_scanned_are_named_by_how_much(tmp_path: Path) -> None:
+    for pid, name, items in ((7, "small", 3), (8, "large", 256), (9, "ours", 999), (10, "none", 0)):
+        place = tmp_path / str(pid)
+        place.mkdir()
+        (place / "comm").write_text(f"{name}\n")
+        (place / "ksm_stat").write_text(f"ksm_rmap_items {items}\n")
+    (tmp_path / "11").mkdir()  # it has ended meanwhile
+    found = ksm.scanned_beside({9}, Roots(proc=tmp_path))
+    assert found == (ksm.Scanned(8, "large", 256 * 4096), ksm.Scanned(7, "small", 3 * 4096))
+
+
 def test_a_kernel_thread_has_no_merging_pages(tmp_path: Path) -> None:
     (tmp_path / "2").mkdir()
     (tmp_path / "2/ksm_merging_pages").write_text("")
