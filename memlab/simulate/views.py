@@ -45,34 +45,30 @@ def views(model: Model, claims: Claims) -> Iterator[View]:
 
 
 def _vm_views(model: Model, claims: Claims) -> list[VmView]:
+    """By columns, turned into rows at once: a policy sees every VM at every tick, so that this is
+    most of what a decision costs."""
     fleet = model.fleet
-    sizes = [_bytes(column) for column in _sizes(model)]
-    rates = [column.tolist() for column in _rates(model)]
+    guest, host = _guest_sizes(model), _host_sizes(model)
+    own = (
+        [place.name for place in fleet.places], _bytes(fleet.configured),
+        claims.shares, claims.reservation, claims.limit,
+    )  # fmt: skip
     active = model.active.pages
     known: Sequence[int | None] = [None] * fleet.count if active is None else _bytes(active)
-    configured, blocked = _bytes(fleet.configured), model.blocked.tolist()
+    *held, common, overhead, swapped = map(_bytes, host)
+    rows = zip(
+        *own, *map(_bytes, guest), model.blocked.tolist(), *held, known, common, overhead, swapped,
+        *(column.tolist() for column in _rates(model)), strict=True,
+    )  # fmt: skip
     begun = (model.time > fleet.start).tolist()
-    found = []
-    for i, place in enumerate(fleet.places):
-        own = (place.name, configured[i], claims.shares[i], claims.reservation[i], claims.limit[i])
-        if not begun[i]:
-            found.append(VmView(*own))
-            continue
-        used, cache, free, held, target, *host_side = (column[i] for column in sizes)
-        operations, faults, read, some, full = (column[i] for column in rates)
-        resident, consumed, private, shared, out, ghost, common, overhead, swapped = host_side
-        found.append(
-            VmView(
-                *own, used, cache, free, held, target, blocked[i], resident, consumed, private,
-                shared, out, ghost, known[i], common, overhead, swapped, operations, faults, read,
-                some, full,
-            )
-        )  # fmt: skip
-    return found
+    return [
+        VmView(*row) if runs else VmView(*row[: len(own)])
+        for row, runs in zip(rows, begun, strict=True)
+    ]
 
 
-def _sizes(model: Model) -> Iterator[Floats]:
-    """Columns of bytes of a VmView, by its fields: used … target, resident … guest_swapped."""
+def _guest_sizes(model: Model) -> Iterator[Floats]:
+    """Columns of pages, by a VmView's fields: used, cache, free, ballooned, target."""
     pages, fleet = model.pages, model.fleet
     touched = pages.touched
     app = touched[APP].sum(axis=0)
@@ -82,6 +78,11 @@ def _sizes(model: Model) -> Iterator[Floats]:
     yield pages.untouched + touched[FREED]
     yield pages.ballooned
     yield model.balloons.target
+
+
+def _host_sizes(model: Model) -> Iterator[Floats]:
+    """Columns of pages, by a VmView's fields: resident … ghost, common, overhead, guest_swapped."""
+    pages, fleet = model.pages, model.fleet
     private, merged = pages.private.sum(axis=0), pages.merged.sum(axis=0)
     common = model.shared.common(fleet).sum(axis=0)
     yield private + merged + fleet.overhead
@@ -89,7 +90,7 @@ def _sizes(model: Model) -> Iterator[Floats]:
     yield private
     yield merged
     yield pages.out.sum(axis=0)
-    yield touched[FREED]
+    yield pages.touched[FREED]
     yield common
     yield fleet.overhead
     yield pages.guest_swapped.sum(axis=0)
