@@ -346,6 +346,8 @@ HOST: Final[dict[str, Formula]] = {
     "available": level("host_fast.mem_available"),
     "free": level("host_fast.mem_free"),
     "swap_free": level("host_fast.swap_free"),
+    "pool": level("host_fast.zswap"),
+    "compressed": level("host_fast.zswapped"),
     "ksm_saved": _ksm_saved,
     "ksm_profit": level("host_medium.general_profit"),
     "ksm_scanned": rate("host_medium.pages_scanned"),
