@@ -57,7 +57,7 @@ sample: {fast: 500ms, medium: 1s, deep: 1s}
 duration: 60s
 window: {from: 5s, until: 60s}
 """
-PHASES: Final = {"merged": (6.0, 13.0), "pushed out": (28.0, 41.0), "read back": (48.0, 60.0)}
+PHASES: Final = {"merged": (9.0, 13.0), "pushed out": (28.0, 41.0), "read back": (48.0, 60.0)}
 """Seconds of the run from and until; nothing but the reader moves then."""
 
 
@@ -74,6 +74,8 @@ class Phase:
     residual_host: float
     residual: float
     """Of the lab."""
+    residuals: tuple[float, ...]
+    """The lab's in each sample."""
     out: float
     """Σ of the VMs' pages that are out, as their page tables have them."""
     shared: float
@@ -134,6 +136,7 @@ def _phase(run: Derived, name: str, start: float, until: float) -> Phase:
         residual_guest=worst("residual_guest"),
         residual_host=worst("residual_host"),
         residual=max(residual, key=abs) / MIB,
+        residuals=tuple(round(value / MIB, 2) for value in residual),
         out=lab("out")[-1] / MIB,
         shared=lab("shared")[-1] / MIB,
         unique_frames=lab("unique_frames")[-1] / MIB,
