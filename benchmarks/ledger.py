@@ -49,7 +49,7 @@ vms:
       content: {compressible: 3}
       args: {levels: [2MiB, 24MiB], step: 40s, writes: 0}
   blank: {start: 14s, workload: {name: idle, size: 20MiB, content: {zero: 100%}}}
-  cold: {start: 14s, memory: 80MiB, workload: {name: idle, size: 60MiB, content: {compressible: 3}}}
+  cold: {start: 14s, memory: 112MiB, workload: {name: idle, size: 92MiB, content: {compressible: 8}}}
 timeline:
   - {at: 13s, set: {mechanisms.tps: off}}
   - {at: 24s, set: {vms.blank.reclaim: 40MiB}}
