@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +22,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from memlab.lab.load import loads
+from memlab.lab.manifest import BOX
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Nobody, Session
+from memlab.lab.stretch import stretch
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.units import MIB, PAGE
@@ -49,7 +52,10 @@ vms:
       content: {compressible: 3}
       args: {levels: [2MiB, 24MiB], step: 40s, writes: 0}
   blank: {start: 14s, workload: {name: idle, size: 20MiB, content: {zero: 100%}}}
-  cold: {start: 14s, memory: 112MiB, workload: {name: idle, size: 92MiB, content: {compressible: 8}}}
+  cold:
+    start: 14s
+    memory: 112MiB
+    workload: {name: idle, size: 92MiB, content: {compressible: 8}}
 timeline:
   - {at: 13s, set: {mechanisms.tps: off}}
   - {at: 24s, set: {vms.blank.reclaim: 40MiB}}
@@ -59,6 +65,8 @@ window: {from: 5s, until: 60s}
 """
 PHASES: Final = {"merged": (9.0, 13.0), "pushed out": (28.0, 41.0), "read back": (48.0, 60.0)}
 """Seconds of the run from and until; nothing but the reader moves then."""
+SLOW: Final = 2.0
+"""By what all times are multiplied where the CPU is emulated, as `memlab up --box` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +110,18 @@ def measure(keep: Path | None = None) -> tuple[Phase, ...]:
     """
     with TemporaryDirectory(prefix="memlab-", dir="/var/tmp") as temporary:
         folder = keep or Path(temporary)
-        loaded = loads(LAB, name=str(folder / "ledger.memlab.yaml"))
+        box = json.loads(os.environ.get(BOX) or "{}")
+        scale = SLOW if box.get("accelerator") == "tcg" else 1.0
+        loaded = stretch(loads(LAB, name=str(folder / "ledger.memlab.yaml")), scale)
         outcome = Session(prepare(loaded), Nobody()).run()
         outcome.restored.check()
         if outcome.exit_code:
             raise RuntimeError(f"the run has {outcome.said}: {outcome.reasons}")
         with Derived.open(outcome.recording) as run:
-            return tuple(_phase(run, name, *window) for name, window in PHASES.items())
+            return tuple(
+                _phase(run, name, start * scale, until * scale)
+                for name, (start, until) in PHASES.items()
+            )
 
 
 def _phase(run: Derived, name: str, start: float, until: float) -> Phase:

@@ -6,9 +6,10 @@ there is nothing to close here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from memlab.errors import HostError
+from memlab.errors import HostError, KernelError
 from memlab.kernel import cgroup, swap
 from memlab.kernel.cgroup import Layout, MemoryGroup
 from memlab.kernel.entries import SwapKind
@@ -54,7 +55,11 @@ class Stage:
         if self.plan.swap_size:
             self._make_swap()
         for change in self.plan.changes:
-            self._hold(change.path, change.new)
+            if change.wish:
+                with suppress(KernelError):
+                    self.turn(change.path, change.new)
+            else:
+                self._hold(change.path, change.new)
         if compresses(self.lab):
             self._make_gate()
 

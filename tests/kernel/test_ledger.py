@@ -67,14 +67,13 @@ def test_the_compressed_pages_of_the_vms_are_the_hosts(phases: Phases) -> None:
 
 
 def test_the_pools_of_the_vms_are_the_hosts_without_its_holes(phases: Phases) -> None:
-    """A VM is charged the length of what is compressed, the host has whole pages: zsmalloc's are
-    nearly full, zbud (6.1) puts two into each at most."""
+    """A VM is charged the length of what is compressed, the host has whole pages. zsmalloc, which
+    the lab has asked for where there is a choice, fills them well."""
     for name in ("pushed out", "read back"):
         host = known(phases[name].host_pool)
         assert host >= 5
         if is_v2():
-            mine = known(phases[name].vm_pool)
-            assert 0.5 * host <= mine <= host, phases[name]
+            assert 0.85 * host <= known(phases[name].vm_pool) <= host + LAG, phases[name]
 
 
 def test_slots_are_charged_once_and_merged_pages_share_them(phases: Phases) -> None:
