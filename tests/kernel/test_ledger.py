@@ -81,7 +81,8 @@ def test_slots_are_charged_once_and_merged_pages_share_them(phases: Phases) -> N
         return  # v1 charges as well; how far, is held in test_cgroup
     for phase in phases.values():
         assert -LAG <= phase.slots - known(phase.charged) <= SLOT_CACHE + LAG, phase
-    assert any(phase.out - phase.unique_slots >= 1 for phase in phases.values()), "none was merged"
+    shared = max(phase.out - phase.unique_slots for phase in phases.values())
+    assert shared >= 0.25, "no merged page was pushed out"
 
 
 def test_zero_pages_have_a_slot_and_no_compressed_page_since_6_12(phases: Phases) -> None:
