@@ -45,12 +45,13 @@ def arguments(
 
     A saved state fits only the machine that it was made on, so the folder's device is there even
     without a folder. One processor: with several, an emulated kernel that patches itself may die.
+    The host's KSM leaves its memory alone (QEMU offers it by default): a box changes nothing there.
     """
     cgroup = " memlab.cgroup=v1" if hardware.cgroup == "v1" else ""
     words = [
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-machine", "pc,mem-merge=off", "-accel", hardware.accelerator, "-cpu", "max"),
-        *("-smp", "1"),
+        *("-machine", "pc,mem-merge=off"),
+        *("-accel", hardware.accelerator, "-cpu", "max", "-smp", "1"),
         *("-m", f"{hardware.memory // MIB}"),
         *("-kernel", str(box.base_folder / "vmlinux"), "-initrd", str(box.base_folder / "initrd")),
         *("-append", recipe.COMMAND_LINE + cgroup),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from memlab.errors import HostError
 from memlab.kernel import cgroup
-from memlab.kernel.cgroup import Layout
-from memlab.kernel.files import Roots, read_text
+from memlab.kernel.cgroup import Layout, parse_stat
+from memlab.kernel.files import Roots, read_bytes, read_text
 from memlab.kernel.finding import Feature, Finding, tried
 
 _ACCESSES = 0x1
@@ -34,12 +34,14 @@ def probe_vm_zswap(roots: Roots) -> Finding:
     def work() -> str:
         if cgroup.layout(roots) is not Layout.V2:
             raise HostError("on cgroup v1 compressed pages are charged to nobody")
-        if not any(roots.cgroup.glob("*/memory.zswap.current")):
-            raise HostError("no group has memory.zswap.current: it came with 5.19")
-        return "groups have memory.zswap.current"
+        # Not memory.zswap.current: the root has none, and no group where nobody hands memory down.
+        files = (roots.cgroup / "memory.stat", *roots.cgroup.glob("*/memory.stat"))
+        if not any(parse_stat(read_bytes(file) or b"").zswapped is not None for file in files):
+            raise HostError("memory.stat has no zswapped: it came with 5.19")
+        return "memory.stat has zswapped"
 
     return tried(
-        Feature.VM_ZSWAP, "looked for memory.zswap.current", work,
+        Feature.VM_ZSWAP, "looked for zswapped in memory.stat", work,
         repair="use a kernel from 5.19 on with cgroup v2, or --box", affects=("vm.compressed",),
     )  # fmt: skip
 

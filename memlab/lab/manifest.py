@@ -6,19 +6,30 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, Final
 
 from memlab.control.policy import Mechanism
 from memlab.kernel.cgroup import Layout
 from memlab.kernel.files import HOST, Roots, chosen, parse_names, read_bytes, read_text
+from memlab.kernel.finding import Feature, Finding
+from memlab.kernel.interfaces import census
+from memlab.kernel.probe import probe
 from memlab.lab.plan import compresses
 from memlab.lab.spec import Lab, VmSpec
 from memlab.lab.stage import Stage
 
 BOX: Final = "MEMLAB_BOX_FACTS"
 """The variable that says, in a box, which one it is: JSON, from `memlab.box.machine`."""
+
+LOOKED_AT: Final = (
+    Feature.MACHINE, Feature.KSM, Feature.ZSWAP, Feature.COMPRESSORS, Feature.THP, Feature.PSI,
+    Feature.DELAYS, Feature.PAGEMAP_SCAN, Feature.FRAME_NUMBERS, Feature.PAGEOUT,
+    Feature.CGROUP_V2, Feature.VM_ZSWAP, Feature.MGLRU, Feature.DAMON, Feature.OTHERS,
+)  # fmt: skip
+"""Of doctor's features those that are found without making anything: in milliseconds, and with
+nothing to undo. The rest of them every run tries by itself."""
 
 
 def mechanisms_of(lab: Lab) -> dict[Mechanism, bool]:
@@ -33,9 +44,16 @@ def mechanisms_of(lab: Lab) -> dict[Mechanism, bool]:
 
 
 def opening(
-    lab: Lab, source: str, stage: Stage, *, run_id: str, host: Mapping[str, Any]
+    lab: Lab,
+    source: str,
+    stage: Stage,
+    *,
+    run_id: str,
+    host: Mapping[str, Any],
+    found: Sequence[Finding] = (),
 ) -> dict[str, Any]:
-    """The manifest as it stands when the run begins; `host` are the facts before any change."""
+    """The manifest as it stands when the run begins; `host` and `found` are from before any
+    change."""
     return {
         "lab": lab.name,
         "run": run_id,
@@ -55,6 +73,8 @@ def opening(
         "vms": [_vm(vm) for vm in lab.vms],
         "plan": list(stage.plan.lines()),
         "absent": _absent(stage),
+        "features": {str(one.feature): _said(one) for one in found},
+        "interfaces": census(stage.group, {one.feature for one in found if one.works}, stage.roots),
         **_baseline(lab),
         **_box(),
     }
@@ -76,6 +96,17 @@ def host_facts(roots: Roots = HOST) -> dict[str, Any]:
         "memory": memory.get("MemTotal"),
         **{name: chosen(text) for name, text in found.items() if text is not None},
     }
+
+
+def features(roots: Roots = HOST) -> tuple[Finding, ...]:
+    """What doctor says of this host, as far as it needs only looking."""
+    return probe(roots, only=LOOKED_AT)
+
+
+def _said(one: Finding) -> dict[str, Any]:
+    """As in doctor's JSON: what is not known is an absent key."""
+    known = {} if one.works is None else {"works": one.works}
+    return {**known, "reason": one.reason}
 
 
 def _box() -> dict[str, Any]:

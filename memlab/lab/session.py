@@ -124,7 +124,7 @@ class Session:
             recording: Recording | None = None
             try:
                 with owner:
-                    host = manifest.host_facts(self._roots)
+                    host, found = manifest.host_facts(self._roots), manifest.features(self._roots)
                     stage = Stage(
                         self.lab, self.prepared.plan, owner, self.run_id, roots=self._roots
                     )
@@ -132,7 +132,7 @@ class Session:
                     self._zero = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
                     source = self.prepared.loaded.source
                     opening = manifest.opening(
-                        self.lab, source, stage, run_id=self.run_id, host=host
+                        self.lab, source, stage, run_id=self.run_id, host=host, found=found
                     )
                     opening |= guests.facts()
                     opening["time_scale"] = self.prepared.loaded.time_scale

@@ -6,9 +6,11 @@ there is nothing to close here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from memlab.errors import HostError
+from memlab.errors import HostError, KernelError
 from memlab.kernel import cgroup, swap
 from memlab.kernel.cgroup import Layout, MemoryGroup
 from memlab.kernel.entries import SwapKind
@@ -16,7 +18,7 @@ from memlab.kernel.files import HOST, Applied, Roots, parse_names, read_bytes
 from memlab.kernel.owner import Owner
 from memlab.kernel.zswap import PoolGate
 from memlab.lab.admission import HOST_FLOOR
-from memlab.lab.plan import Plan, compresses
+from memlab.lab.plan import Change, Plan, compresses
 from memlab.lab.spec import Lab
 from memlab.units import format_size
 
@@ -54,7 +56,7 @@ class Stage:
         if self.plan.swap_size:
             self._make_swap()
         for change in self.plan.changes:
-            self._hold(change.path, change.new)
+            hold(change, self.turn)
         if compresses(self.lab):
             self._make_gate()
 
@@ -95,14 +97,6 @@ class Stage:
         if spare > 0:
             self.group.set_limit(self.lab.host.memory + spare)
 
-    def _hold(self, path: Path, value: str) -> None:
-        applied = self.turn(path, value)
-        if not applied.took:
-            raise HostError(
-                f"{path} did not take {value!r}; it says {applied.got!r}",
-                hint="leave that setting out of the lab file; memlab doctor says what works here",
-            )
-
     def _make_swap(self) -> None:
         journal = self._owner.journal
         if self.plan.swap_file is None:
@@ -119,3 +113,17 @@ class Stage:
         # The gate turns it many times; one entry with both values says all there is to undo.
         self._owner.journal.knob(self.roots.zswap / "enabled", "Y", "N")
         self.gate = PoolGate(self.roots, None if self.charges_pool else self.lab.pool)
+
+
+def hold(change: Change, turn: Callable[[Path, str], Applied]) -> None:
+    """Turn a knob for the length of the lab; HostError if it does not take, unless it is a wish."""
+    if change.wish:
+        with suppress(KernelError):
+            turn(change.path, change.new)
+        return
+    applied = turn(change.path, change.new)
+    if not applied.took:
+        raise HostError(
+            f"{change.path} did not take {change.new!r}; it says {applied.got!r}",
+            hint="leave that setting out of the lab file; memlab doctor says what works here",
+        )

@@ -1,4 +1,5 @@
-"""The tables of docs/recording.md and docs/measuring.md, made from the code that they describe.
+"""The tables of docs/recording.md and docs/measuring.md, made from the code that they describe,
+and of docs/kernel-support.md, made from the manifests of real runs.
 
 `python -m memlab.record.documents` puts them between the marks in those files; a test holds the
 files against the code.
@@ -14,6 +15,7 @@ from typing import Final
 
 from memlab.record.columns import COLUMNS, Entity
 from memlab.record.sample import FIXED, TABLES, RawColumn
+from memlab.record.support import support_tables
 
 _DOCS: Final = Path(__file__).parents[2] / "docs"
 _BEGIN: Final = "<!-- made by python -m memlab.record.documents -->\n"
@@ -69,9 +71,18 @@ def replace(text: str, tables: str) -> str:
     )
 
 
+def made() -> dict[str, str]:
+    """The tables of each document, by its name."""
+    return {
+        "recording": recording_tables(),
+        "measuring": measuring_tables(),
+        "kernel-support": support_tables(),
+    }
+
+
 def main() -> None:
-    """Write the tables into both documents."""
-    for name, tables in (("recording", recording_tables()), ("measuring", measuring_tables())):
+    """Write the tables into the documents."""
+    for name, tables in made().items():
         path = _DOCS / f"{name}.md"
         path.write_text(replace(path.read_text(), tables))
 

@@ -216,7 +216,7 @@ def _balance(moment: Moment) -> LabBalance | None:
         unique_slots=swap_slots(
             pages.out,
             used=moment.now("lab_deep.swap_used"),
-            swapcached=moment.now("lab_deep.swapcached"),
+            swapcached=_swap_cached(moment, "lab_deep"),
             unmapped=cache,
             overhead_out=own_out,
         ),
@@ -256,8 +256,20 @@ def _unmapped(moment: Moment, table: str) -> float | None:
         inactive_anon=moment.now(f"{table}.inactive_anon"),
         anon=moment.now(f"{table}.anon"),
         shmem=moment.now(f"{table}.shmem"),
-        swapcached=moment.now(f"{table}.swapcached"),
+        swapcached=_swap_cached(moment, table),
     )
+
+
+def _swap_cached(moment: Moment, table: str) -> float | None:
+    """The lab's swap cache. v1 tells it since 6.6; before, it is what has a slot and is not charged
+    as swap: v1 gives that charge back when the page is charged as memory again (mm/memcontrol.c,
+    mem_cgroup_swapin_uncharge_swap)."""
+    told = moment.now(f"{table}.swapcached")
+    used, swap = moment.now(f"{table}.swap_used"), moment.now(f"{table}.swap")
+    charged = moment.now("lab_deep.zswap") is not None
+    if told is not None or charged or used is None or swap is None:
+        return told
+    return max(0, used - swap)
 
 
 def _ledger(look: Callable[[LabBalance], float | None]) -> Formula:
@@ -346,6 +358,8 @@ HOST: Final[dict[str, Formula]] = {
     "available": level("host_fast.mem_available"),
     "free": level("host_fast.mem_free"),
     "swap_free": level("host_fast.swap_free"),
+    "pool": level("host_fast.zswap"),
+    "compressed": level("host_fast.zswapped"),
     "ksm_saved": _ksm_saved,
     "ksm_profit": level("host_medium.general_profit"),
     "ksm_scanned": rate("host_medium.pages_scanned"),

@@ -126,15 +126,21 @@ class LabBalance:
 
     @property
     def saved_compression(self) -> float | None:
-        """Original size of the compressed pages − machine memory of the pool."""
+        """Original size of the compressed pages that are out − machine memory of the pool."""
         if self.pool is None or self.compressed is None:
             return None
-        return self.compressed - self.pool
+        return self._compressed_out - self.pool
+
+    @property
+    def _compressed_out(self) -> float:
+        """Before 6.5 zswap keeps the copy of a page that has been read back (exclusive_loads): of
+        what is compressed, no more than is out stands for a frame."""
+        return min(self.compressed or 0, self.unique_slots + self.overhead_out)
 
     @property
     def saved_swap(self) -> float:
         """What is on the swap device, and zero pages that swap keeps as a bit."""
-        return self.unique_slots + self.overhead_out - (self.compressed or 0)
+        return self.unique_slots + self.overhead_out - self._compressed_out
 
     @property
     def whole_overhead(self) -> float | None:

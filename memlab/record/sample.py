@@ -148,7 +148,7 @@ _PSI = "CONFIG_PSI; psi=1 where it is off by default"
 
 _MEMORY_STAT = (
     *_raw("memory.stat", "bytes", "anon", "file", "shmem", "active_anon", "inactive_anon"),
-    *_raw("memory.stat", "bytes", "swapcached", needs="5.12 or later"),
+    *_raw("memory.stat", "bytes", "swapcached", needs="5.12 or later, on v1 6.6"),
     *_raw("memory.stat swap (v1), memory.swap.current (v2)", "bytes", "swap"),
     *_raw("memory.stat", "bytes", "zswap", "zswapped", needs=_V2 + ", zswap"),
     *_raw("memory.stat", "count", "pgfault", "pgmajfault"),

@@ -31,6 +31,7 @@ def test_the_command_line_shares_to_be_read_and_writes_nothing(tmp_path: Path) -
     assert line.count("snapshot=on") == 1, "the scratch disk"
     assert "-netdev" not in line and "-nodefaults" in line
     assert "-incoming" not in line
+    assert "mem-merge=off" in line, "the host's KSM has nothing to do with it"
 
 
 def test_a_saved_state_is_another_one_for_other_hardware(tmp_path: Path) -> None:

@@ -196,3 +196,24 @@ def test_the_ledger_closes_alike_where_the_pool_is_charged(tmp_path: Path) -> No
     with Derived.open(path) as run:
         after = {name: run.series(Entity.LAB, name).known for name in before}
     assert after == before
+
+
+def test_the_swap_cache_is_what_has_a_slot_and_is_not_charged_as_swap_on_an_old_v1(
+    tmp_path: Path,
+) -> None:
+    """Before 6.6 v1 does not tell it: the ledger of the same lab is the same, and not absent."""
+    path, cached = recordings.build(tmp_path), 10 * MIB
+    names = ("residual", "accounted", "unique_slots", "saved_swap", "saved_sharing")
+
+    def told() -> dict[str, tuple[float, ...]]:
+        with Derived.open(path) as run:
+            return {name: run.series(Entity.LAB, name).known for name in names}
+
+    with Recording.append(path) as recording:
+        recording.connection.execute(
+            f"UPDATE lab_deep SET swapcached = {cached}, swap_used = swap_used + {cached}"
+        )
+    before = told()
+    with Recording.append(path) as recording:
+        recording.connection.execute("UPDATE lab_deep SET swapcached = NULL")
+    assert told() == before and all(before.values())

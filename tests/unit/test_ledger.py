@@ -124,3 +124,14 @@ def test_a_page_of_the_swap_cache_that_is_mapped_is_not_counted_again() -> None:
     assert cache(100, 90, 30) == 10
     assert cache(90, 90, 30) == 0
     assert cache(None, 90, 30) is None
+
+
+def test_a_compressed_copy_of_a_page_that_was_read_back_saves_no_frame() -> None:
+    """As before 6.5: 30 of 100 slots are of pages that are out, 50 pages are in the pool."""
+    lab = LabBalance(
+        pages=HostBalance(private=70, shared=0, zero=0, out=30, not_backed=0),
+        unique_frames=0, unique_slots=30, consumed=90, overhead=0, swap_cache=0,
+        balloon_backed=None, pool=20, compressed=50, pool_charged=True,
+    )  # fmt: skip
+    assert lab.saved_swap == 0
+    assert lab.saved_compression == 10

@@ -121,9 +121,14 @@ class TestExtra:
         roots = Roots(cgroup=tmp_path)
         assert probe_extra.probe_cgroup_v2(roots).works
         assert probe_extra.probe_vm_zswap(roots).works is False
+        (tmp_path / "memory.stat").write_text("anon 4096\n")
+        assert probe_extra.probe_vm_zswap(roots).works is False
+        (tmp_path / "memory.stat").write_text("anon 4096\nzswap 0\nzswapped 0\n")
+        assert probe_extra.probe_vm_zswap(roots).works, "the root has no memory.zswap.current"
+        (tmp_path / "memory.stat").unlink()
         (tmp_path / "init.scope").mkdir()
-        (tmp_path / "init.scope/memory.zswap.current").write_text("0\n")
-        assert probe_extra.probe_vm_zswap(roots).works
+        (tmp_path / "init.scope/memory.stat").write_text("zswapped 0\n")
+        assert probe_extra.probe_vm_zswap(roots).works, "in a container, a group is the root"
 
 
 class TestOthers:

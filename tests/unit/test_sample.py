@@ -9,7 +9,7 @@ from pathlib import Path
 from memlab.guest.wire import BOARD_FIELDS
 from memlab.record import formulas, raw, terms
 from memlab.record.columns import Entity, Tier
-from memlab.record.documents import measuring_tables, recording_tables
+from memlab.record.documents import made
 from memlab.record.sample import FIXED, LAB_FAST, TABLES, VM_FAST, VM_MEDIUM
 
 ROOT = Path(__file__).parents[2]
@@ -56,5 +56,5 @@ def test_formulas_name_only_columns_that_are_recorded() -> None:
 
 def test_the_documents_are_those_of_this_code() -> None:
     """If it fails: python -m memlab.record.documents"""
-    for name, tables in (("recording", recording_tables()), ("measuring", measuring_tables())):
+    for name, tables in made().items():
         assert tables in (ROOT / "docs" / f"{name}.md").read_text()
