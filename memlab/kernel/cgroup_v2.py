@@ -196,7 +196,8 @@ def files_of(path: Path) -> GroupFiles:
 def place(own: Path, top: Path) -> Path:
     """The group below which a lab's group goes, by the three rules above. `top` is the mount.
 
-    HostError where none of them can be followed.
+    An ordinary user is told root's place: a lab is planned before sudo is asked. HostError where
+    none of the rules can be followed.
     """
     if "memory" not in (read_text(own / "cgroup.controllers") or "").split():
         above = [group for group in own.parents if group.is_relative_to(top) and hands_down(group)]
@@ -212,7 +213,7 @@ def place(own: Path, top: Path) -> Path:
     for group in own.parents:
         if not group.is_relative_to(top):
             break
-        if hands_down(group) and os.access(group, os.W_OK):
+        if hands_down(group) and (os.geteuid() != 0 or os.access(group, os.W_OK)):
             return group
     raise HostError(
         f"no cgroup was delegated to this process, and none above {own} can be used",

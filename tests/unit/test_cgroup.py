@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -208,6 +209,21 @@ def test_v2_in_a_session_goes_below_our_slice(v2: Roots) -> None:
     own = v2.cgroup / "user.slice/lab.scope"
     (own / "cgroup.subtree_control").write_text("")
     assert place(own, v2.cgroup) == v2.cgroup / "user.slice"
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_v2_a_user_is_told_the_place_that_root_gets(
+    v2: Roots, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    own = v2.cgroup / "user.slice/lab.scope"
+    (own / "cgroup.subtree_control").write_text("")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    if user != 0:
+        assert place(own, v2.cgroup) == v2.cgroup / "user.slice"
+        return
+    with pytest.raises(HostError, match="no cgroup was delegated"):  # a tree to be read only
+        place(own, v2.cgroup)
 
 
 def test_v2_without_the_controller_says_what_to_do(v2: Roots) -> None:
