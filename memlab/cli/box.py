@@ -79,6 +79,31 @@ def _for_vagrant(release: str, target: Path, extras: tuple[str, ...]) -> None:
     click.echo(f"{target}, {format_size(target.stat().st_size)}")
 
 
+@command.command()
+@click.argument("lab", required=False)
+@click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Change a value of the file.")
+@click.option("--time-scale", type=click.FloatRange(0.1, 100), help="Multiply all times of LAB.")
+@_release
+@_accel
+@click.pass_context
+def up(
+    ctx: click.Context,
+    lab: str | None,
+    sets: tuple[str, ...],
+    time_scale: float | None,
+    release: str,
+    accel: str,
+) -> int:
+    """Run LAB in a box: short for `memlab up --box LAB`, which has all the options of `up`."""
+    from memlab.cli.up import command as whole
+
+    status: int = ctx.invoke(
+        whole, lab=lab, sets=sets, time_scale=time_scale,
+        box=True, box_release=release, box_accel=accel,
+    )  # fmt: skip
+    return status
+
+
 @command.command(context_settings={"ignore_unknown_options": True})
 @_release
 @_memory

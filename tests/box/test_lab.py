@@ -56,9 +56,12 @@ def test_a_dry_run_says_what_would_change_in_the_box(user: User) -> None:
     assert not list(user.folder.glob("*.memlab"))
 
 
-def test_a_fault_of_the_lab_file_is_told_before_any_box_is_started(user: User) -> None:
+@pytest.mark.parametrize("words", [("up", "--box"), ("box", "up")])
+def test_a_fault_of_the_lab_file_is_told_before_any_box_is_started(
+    user: User, words: tuple[str, str]
+) -> None:
     (user.folder / "bad.yaml").write_text("name: bad\n")
-    done = user.run("up", "--box", "bad.yaml", timeout=20)
+    done = user.run(*words, "bad.yaml", timeout=20)
     assert done.returncode == 2
     assert b"bad.yaml" in done.stderr
 
@@ -99,7 +102,7 @@ def _until_it_has_samples(folder: Path, count: int) -> Path:
 
 def test_interrupted_it_ends_in_order(user: User) -> None:
     (user.folder / "small.yaml").write_text(SMALL)
-    run = user.start("up", "--box", "small.yaml", stderr=subprocess.PIPE)
+    run = user.start("box", "up", "small.yaml", stderr=subprocess.PIPE)
     recording = _until_it_has_samples(user.folder, 4)
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=90)
