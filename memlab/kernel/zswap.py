@@ -147,6 +147,11 @@ class PoolGate:
         self.cap_bytes = cap_bytes
         self.closed = False
 
+    @property
+    def has_cap(self) -> bool:
+        """Whether the pool's size has to be watched; on v2 the group's own cap does that."""
+        return self.cap_bytes is not None
+
     def tick(self, pool_bytes: int) -> Applied | None:
         """Close or open the pool if its size now asks for it; None if it may stay as it is."""
         if self.cap_bytes is None:

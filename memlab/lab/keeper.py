@@ -14,6 +14,8 @@ Two duties of kernel-notes §3, both of cgroup v1:
 - The compressed pool is charged to nobody and has no cap of a lab's size. So its size is looked at
   50 times a second, and after each piece that memlab itself pushes out; zswap takes no new pages
   while it is at the cap.
+
+On v2 the kernel does both by itself, and the thread is not started.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Keeper:
         self._foreign = self._pool() or 0
         self._stats: dict[Path, KeptFile] = {group.files.stat: KeptFile(group.files.stat)}
         self._lock = threading.Lock()
+        self._has_duties = self._limit.read() is not None or (gate is not None and gate.has_cap)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -122,12 +125,14 @@ class Keeper:
         return self._gate is None or not self._gate.closed
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._has_duties:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._has_duties:
+            self._thread.join()
         for kept in (*self._stats.values(), self._meminfo, self._usage, self._limit, self._both):
             kept.close()
         self._stats.clear()
