@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import memlab
 from memlab.kernel.cgroup import lab_group
 from memlab.kernel.files import HOST, read_int
 from memlab.record.columns import Entity
@@ -28,7 +29,7 @@ from tests.kernel.owner import wait_until
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(memlab.__file__).parents[1]
 NOBODY = 65534
 SMALL = """\
 name: cli-small

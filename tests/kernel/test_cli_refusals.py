@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import memlab
 from memlab.kernel.cgroup import own_memory_group
 from tests.hoststate import assert_same, snapshot
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(memlab.__file__).parents[1]
 LAB = """\
 name: refused
 host: {memory: 64MiB, swap: {size: 64MiB}}

@@ -63,6 +63,14 @@ def test_a_process_is_parsed_by_name_in_both_forms() -> None:
     assert ksm.read_process(1, HYBRID) is None
 
 
+def test_before_6_4_merging_pages_have_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/ksm_stat").write_text("ksm_rmap_items 9\n")
+    (tmp_path / "7/ksm_merging_pages").write_text("5\n")
+    found = ksm.read_process(7, Roots(proc=tmp_path))
+    assert found == ksm.ProcessKsm(rmap_items=9, merging_pages=5)
+
+
 def test_a_kernel_thread_has_no_merging_pages(tmp_path: Path) -> None:
     (tmp_path / "2").mkdir()
     (tmp_path / "2/ksm_merging_pages").write_text("")
