@@ -48,7 +48,9 @@ def arguments(
     """
     cgroup = " memlab.cgroup=v1" if hardware.cgroup == "v1" else ""
     words = [
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        # Not to be merged with anything while a lab shares pages on the host itself.
+        *("-machine", "pc,mem-merge=off"),
         *("-accel", hardware.accelerator, "-cpu", "max", "-smp", "1"),
         *("-m", f"{hardware.memory // MIB}"),
         *("-kernel", str(box.base_folder / "vmlinux"), "-initrd", str(box.base_folder / "initrd")),
