@@ -78,7 +78,8 @@ class Lab:
             capture_output=True, text=True, timeout=60 * slowness(),
         )  # fmt: skip
         said = ran.stdout + ran.stderr
-        assert ran.returncode == code, f"{words}: {ran.returncode}\n{said}"
+        logs = "\n".join(log.read_text() for log in self.folder.rglob("lab.log"))
+        assert ran.returncode == code, f"{words}: {ran.returncode}\n{said}\n{logs}"
         assert "Traceback" not in said
         return said
 
