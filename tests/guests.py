@@ -16,6 +16,7 @@ from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, Image, VmConfig, WorkloadConfig
 from memlab.vm.child import Places
 from memlab.vm.process import ProcessVm
+from tests.pace import slowness
 
 NOWHERE = Places(memory_group=Path("/"))
 SMALL = Image("test", 1 * MIB, Content(zero=0.25, common=0.5, compressible=2))
@@ -83,8 +84,8 @@ def verify(vm: ProcessVm) -> dict[str, Any]:
 
 
 def until(condition: Callable[[], Any], *, timeout: float = 20) -> Any:
-    """What `condition` says when it is true for the first time."""
-    deadline = time.monotonic() + timeout
+    """What `condition` says when it is true for the first time; longer on a slow machine."""
+    deadline = time.monotonic() + timeout * slowness()
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition has not come true"
         time.sleep(0.005)

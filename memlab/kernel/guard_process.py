@@ -265,16 +265,18 @@ def _protect(roots: Roots) -> Got:
 
 
 def _lock_memory(own: Path) -> None:
-    """Everything, or if that is more than MOST_LOCKED what is touched (MCL_ONFAULT, 4.4)."""
+    """Everything, or if that were more than MOST_LOCKED what is touched (MCL_ONFAULT, 4.4).
+
+    The size decides beforehand: to lock everything is to touch everything (Debian's Python 3.13:
+    21.3 MB in all, 16.3 of it touched).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    both = _MCL_CURRENT | _MCL_FUTURE
-    # VmLck counts mappings whole; of those that are locked as they are touched VmRSS is the truth.
-    for flags, measure in ((both, "VmLck"), (both | _MCL_ONFAULT, "VmRSS")):
-        if libc.mlockall(flags) != 0:
-            _log(f"memory is not locked: {os.strerror(ctypes.get_errno())}")
-            return
-        if _memory(own, measure) <= MOST_LOCKED:
-            return
+    flags = _MCL_CURRENT | _MCL_FUTURE
+    if _memory(own, "VmSize") > MOST_LOCKED:
+        flags |= _MCL_ONFAULT
+    if libc.mlockall(flags) != 0:
+        _log(f"memory is not locked: {os.strerror(ctypes.get_errno())}")
+    elif _memory(own, "VmRSS") > MOST_LOCKED:
         libc.munlockall()
 
 

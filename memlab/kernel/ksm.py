@@ -7,6 +7,7 @@ Both lag until ksmd's next scan: a VM that has rewritten its merged pages still 
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import errno
 import time
@@ -47,6 +48,8 @@ KNOBS: Final = (
 )
 """Names that can be written. `max_page_sharing` and `merge_across_nodes` answer EBUSY while any
 page of the host is merged; `pages_to_scan` refuses while `advisor_mode` is scan-time."""
+
+_PR_GET_MEMORY_MERGE: Final = 68
 
 _LOOK_EVERY: Final = 0.25
 """Seconds between two looks at all processes, which take milliseconds."""
@@ -155,7 +158,12 @@ def parse_process(raw: bytes) -> ProcessKsm:
 def read_process(pid: int, roots: Roots = HOST) -> ProcessKsm | None:
     """KSM figures of one process; None if it has ended or the kernel has no such file."""
     raw = read_bytes(roots.proc / str(pid) / "ksm_stat")
-    return None if raw is None else parse_process(raw)
+    if raw is None:
+        return None
+    found = parse_process(raw)
+    if found.merging_pages is None:  # before 6.4 it has a file of its own
+        found = dataclasses.replace(found, merging_pages=ksm_merging_pages(pid, roots))
+    return found
 
 
 def ksm_merging_pages(pid: int, roots: Roots = HOST) -> int | None:
@@ -187,6 +195,14 @@ def scanned_beside(ours: Collection[int], roots: Roots = HOST) -> tuple[Scanned,
             name = (read_text(roots.proc / str(pid) / "comm") or "?").strip()
             found.append(Scanned(pid, name, items.rmap_items * PAGE))
     return tuple(sorted(found, key=lambda one: -one.size))
+
+
+def merges_whole_processes() -> bool:
+    """Whether a process can ask for the merging of all that it has: PR_SET_MEMORY_MERGE, 6.4.
+
+    (d7597f59d1d3 "mm: add new api to enable ksm per process".)
+    """
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_MEMORY_MERGE, 0, 0, 0, 0) >= 0)
 
 
 def prune(roots: Roots = HOST, *, until_pages_shared: int, timeout: float = 5.0) -> bool:

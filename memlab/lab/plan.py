@@ -17,6 +17,7 @@ from typing import Final
 from memlab.control.userpolicy import is_user_policy
 from memlab.errors import HostError
 from memlab.kernel.files import HOST, Roots, chosen, read_text, same_value
+from memlab.kernel.ksm import merges_whole_processes
 from memlab.lab.spec import Compression, Device, Lab, Tps
 from memlab.units import MIB, format_size
 
@@ -52,6 +53,8 @@ class Plan:
     policy_file: str = ""
     """A policy of the user's own: code that will run with memlab's rights."""
     network: bool = False
+    unshared_programs: bool = False
+    """Programs (`command:`) whose pages this kernel cannot share, though the lab asks for it."""
 
     def lines(self) -> Iterator[str]:
         """The plan as sentences."""
@@ -64,6 +67,8 @@ class Plan:
             yield "a network of the lab's own, in a namespace that leads nowhere else, removed"
         if self.policy_file:
             yield f"the policy {self.policy_file} runs with memlab's rights, as root"
+        if self.unshared_programs:
+            yield "the pages of its programs are not shared: that needs Linux 6.4 or newer"
         for change in self.changes:
             if change.needed:
                 yield f"{change.path}: {change.old} → {change.new} ({change.why})"
@@ -88,6 +93,9 @@ def plan(lab: Lab, *, roots: Roots = HOST) -> Plan:
         sharing_from_start=sharing,
         policy_file=lab.policy.name if is_user_policy(lab.policy.name) else "",
         network=lab.network,
+        unshared_programs=lab.mechanisms.tps.enabled
+        and any(vm.command for vm in lab.vms)
+        and not merges_whole_processes(),
     )
 
 

@@ -241,7 +241,7 @@ VM_MEDIUM: Final = RawTable(
     (
         *_MEMORY_STAT,
         *_PRESSURE,
-        *_raw("/proc/PID/ksm_stat", "pages", "ksm_merging_pages", needs="6.4 or later"),
+        *_raw("/proc/PID/ksm_merging_pages", "pages", "ksm_merging_pages", needs="5.19 or later"),
         *_raw("/proc/PID/ksm_stat", "pages", "ksm_zero_pages", needs="6.6 or later"),
         *_raw("/proc/PID/ksm_stat", "count", "ksm_rmap_items", needs="6.1 or later"),
         *_guest("guest_", GUEST_MEDIUM),

@@ -102,6 +102,9 @@ class VmReader:
 
         self._group = GroupReader(target.memory_group, target.unified_group, stack)
         self._statm, self._ksm, self._status = keep("statm"), keep("ksm_stat"), keep("status")
+        self._merging: KeptFile | None = None
+        if _KSM[0].encode() not in (self._ksm.read() or b""):
+            self._merging = keep(_KSM[0])  # before 6.4 it is not in ksm_stat
         self._board: Board | None = None
         self._stat: KeptFile | None = None
         if board is None:
@@ -147,12 +150,19 @@ class VmReader:
         return (
             *stat[: len(MEMORY_STAT)],
             *stalls(self._group.pressure),
-            *self._pick_ksm(ksm),
+            *self._merges(ksm),
             *self._guest(_MEDIUM),
             *self._waits(),
             *self._used(),
             *self._pressed,
         )
+
+    def _merges(self, raw: bytes | None) -> tuple[int | None, ...]:
+        found = self._pick_ksm(raw)
+        if self._merging is None:
+            return found
+        own = self._merging.read()  # empty once the process has ended
+        return (int(own) if own else None, *found[1:])
 
     def told(self, columns: Mapping[str, int | None]) -> None:
         """What pressing this VM has found, for the next rows of vm_medium."""

@@ -1,7 +1,8 @@
 """`command:` VMs: any real program in the VM's cgroup. There is no guest layer.
 
 The agent's binary is the helper that waits until it stands in the cgroup, drops its rights, asks
-for merging and becomes the program; so the first page of the program is charged where it belongs.
+for merging (where the kernel can merge a whole process) and becomes the program; so the first page
+of the program is charged where it belongs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from memlab.errors import VmError
 from memlab.guest.build import agent_path
+from memlab.kernel import ksm
 from memlab.vm.base import Moved, Target, VmConfig
 from memlab.vm.child import Child, Identity, Places
 
@@ -47,6 +49,7 @@ class CommandVm:
         self._env = dict(env or {"PATH": "/usr/local/bin:/usr/bin:/bin"})
         self._cwd = cwd
         self._network = network
+        self._merges = config.mergeable and ksm.merges_whole_processes()
         self._on_spawn = on_spawn
         self._child: Child | None = None
         self._go = -1
@@ -76,7 +79,7 @@ class CommandVm:
 
     def _argv(self, waits: int) -> list[str]:
         argv = [str(agent_path()), "--exec", "--wait", str(waits)]
-        if self.config.mergeable:
+        if self._merges:
             argv.append("--merge")
         if self._network is not None:
             argv += ["--network", str(self._network)]
@@ -105,7 +108,7 @@ class CommandVm:
             ram_bytes=None,
             memory_group=self._places.memory_group,
             unified_group=self._places.unified_group,
-            mergeable=self.config.mergeable,
+            mergeable=self._merges,
         )
 
     def wait_ready(self, *, timeout: float) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
+FIGURES = pytest.StashKey[list[str]]()
+"""Lines on the kernel tests in the box, shown at the end."""
 READ = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 """For a checkout, or a Python, in a folder that only root can enter; no other right of root's."""
 
@@ -100,7 +102,20 @@ def user(tmp_path: Path, boxes: Path, built: Sequence[str]) -> User:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, boxes: Path) -> list[str]:
     """Build the box, as the ordinary user; what `box build` printed."""
-    user = user_in(tmp_path_factory.mktemp("build"), boxes)
-    done = user.run("box", "build", "--with", "pytest", "--with", "hypothesis", timeout=600)
+    return build(user_in(tmp_path_factory.mktemp("build"), boxes), "trixie")
+
+
+def build(user: User, release: str) -> list[str]:
+    """Build a box with pytest in it, or bring it up to date; what was printed."""
+    extras = ("--with", "pytest", "--with", "hypothesis")
+    done = user.run("box", "build", "--release", release, *extras, timeout=600)
     assert done.returncode == 0, done.stderr.decode()
     return (done.stderr + done.stdout).decode().splitlines()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What came of the kernel tests in the box."""
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)

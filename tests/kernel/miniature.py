@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import memlab
 from memlab.kernel.task import state
 from tests.hoststate import HostState, snapshot, wait_same
+from tests.pace import slowness
 
 SCRIPT = Path(__file__).with_name("lab_in_miniature.py")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(memlab.__file__).parents[1]
 
 
 @dataclass
@@ -61,8 +63,11 @@ class Miniature:
             main.kill()
 
     def wait_given_back(self, within: float = 10.0) -> float:
-        """Seconds until the host is as before and no file of the lab is left."""
-        seconds = wait_same(self.before, within=within, marks=self.marks)
+        """Seconds until the host is as before and no file of the lab is left.
+
+        `within` is for a machine of the usual kind.
+        """
+        seconds = wait_same(self.before, within=within * slowness(), marks=self.marks)
         left = {path.name for path in self.lab.iterdir()} - {"run", "results"}
         assert not left, f"files of the lab are left: {left}"
         return seconds

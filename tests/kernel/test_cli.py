@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import memlab
 from memlab.kernel.cgroup import lab_group
 from memlab.kernel.files import HOST, read_int
 from memlab.record.columns import Entity
@@ -25,10 +26,11 @@ from memlab.record.derive import Derived
 from memlab.units import MIB, PAGE
 from tests.hoststate import assert_same, snapshot, wait_same
 from tests.kernel.owner import wait_until
+from tests.pace import slowness
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(memlab.__file__).parents[1]
 NOBODY = 65534
 SMALL = """\
 name: cli-small
@@ -44,6 +46,8 @@ vms:
   program: {memory: 16MiB, command: [sh, -c, "echo begun; exec sleep 600"]}
 duration: 3m
 """
+SLOWER = ["--time-scale", f"{slowness():.1f}"] if slowness() > 1 else []
+"""The lab takes its time where commands do: its samples alone would keep an emulated CPU busy."""
 
 
 class Lab:
@@ -71,22 +75,23 @@ class Lab:
         """Run a command to its end; its stdout and stderr, after its status was `code`."""
         ran = subprocess.run(
             self.command(*words), cwd=cwd or self.folder, env=self.environment, check=False,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=60 * slowness(),
         )  # fmt: skip
         said = ran.stdout + ran.stderr
-        assert ran.returncode == code, f"{words}: {ran.returncode}\n{said}"
+        logs = "\n".join(log.read_text() for log in self.folder.rglob("lab.log"))
+        assert ran.returncode == code, f"{words}: {ran.returncode}\n{said}\n{logs}"
         assert "Traceback" not in said
         return said
 
     def json(self, *words: str) -> Any:
         ran = subprocess.run(
             self.command(*words), cwd="/", env=self.environment, check=True,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=60 * slowness(),
         )  # fmt: skip
         return json.loads(ran.stdout)
 
     def up(self, *words: str) -> None:
-        self.run("up", "-d", *words, str(self.file))
+        self.run("up", "-d", *words, *SLOWER, str(self.file))
 
     @property
     def status(self) -> Any:
@@ -119,7 +124,7 @@ def lab(folder: Path) -> Iterator[Lab]:
     finally:
         if made.status["running"]:
             made.run("down")
-    wait_same(before, within=10, marks=made.marks)
+    wait_same(before, within=10 * slowness(), marks=made.marks)
 
 
 @pytest.fixture(scope="class")
@@ -246,7 +251,7 @@ def test_replace_takes_the_place_and_down_gives_back(fresh: Lab) -> None:
     first = fresh.status["run"]
     other = fresh.folder / "other.memlab.yaml"
     other.write_text(fresh.file.read_text().replace("cli-small", "cli-other"))
-    fresh.run("up", "-d", "--replace", str(other))
+    fresh.run("up", "-d", "--replace", *SLOWER, str(other))
     assert fresh.status["lab"] == "cli-other"
     assert not lab_group(first).path.exists()
     assert "cli-other has ended; the host was given back" in fresh.run("down")
@@ -271,14 +276,14 @@ def test_sigterm_ends_it_in_order(fresh: Lab) -> None:
     log = fresh.folder / "out"
     with log.open("w") as out:
         main = subprocess.Popen(
-            fresh.command("up", str(fresh.file)), cwd=fresh.folder, env=fresh.environment,
+            fresh.command("up", *SLOWER, str(fresh.file)), cwd=fresh.folder, env=fresh.environment,
             stdout=out, stderr=out,
         )  # fmt: skip
         try:
             assert wait_until(lambda: "web runs" in log.read_text(), timeout=20)
             assert "\x1b" not in log.read_text()  # plain lines, it is no terminal
             main.send_signal(signal.SIGTERM)
-            assert main.wait(30) == 130
+            assert main.wait(30 * slowness()) == 130
         finally:
             main.kill()
             main.wait()
@@ -313,7 +318,7 @@ class Terminal:
 def test_ctrl_c_at_a_terminal_gives_the_host_back(fresh: Lab) -> None:
     assert shutil.which("tmux"), "apt-get install tmux"
     environment = {key: value for key, value in fresh.environment.items() if key != "COLUMNS"}
-    terminal = Terminal(fresh.command("up", str(fresh.file)), environment, fresh.folder)
+    terminal = Terminal(fresh.command("up", *SLOWER, str(fresh.file)), environment, fresh.folder)
     try:
         assert wait_until(lambda: "machine memory" in terminal.screen(), timeout=20)
         first = _shown_time(terminal.screen())
@@ -331,7 +336,9 @@ def test_ctrl_c_at_a_terminal_gives_the_host_back(fresh: Lab) -> None:
 
 
 def test_ctrl_c_twice_stops_no_clean_up(fresh: Lab) -> None:
-    terminal = Terminal(fresh.command("up", str(fresh.file)), fresh.environment, fresh.folder)
+    terminal = Terminal(
+        fresh.command("up", *SLOWER, str(fresh.file)), fresh.environment, fresh.folder
+    )
     try:
         assert wait_until(lambda: "web runs" in terminal.screen(), timeout=20)
         for _ in range(3):

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import memlab
 from memlab.kernel.cgroup import own_memory_group
 from tests.hoststate import assert_same, snapshot
+from tests.pace import slowness
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(memlab.__file__).parents[1]
 LAB = """\
 name: refused
 host: {memory: 64MiB, swap: {size: 64MiB}}
@@ -42,7 +44,7 @@ def ran(folder: Path, *words: str, code: int, before: str = "true", python: str 
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", f'{before}; exec "$@"', "sh", sys.executable, *program,
          *words],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=60 * slowness(),
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "100",
              "MEMLAB_RUN_DIR": str(folder.parent / "run")},
     )  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 
 from memlab.record.store import Recording
 from tests.hoststate import assert_same, snapshot
+from tests.pace import slowness
 
 pytestmark = pytest.mark.kernel
 
@@ -47,7 +48,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, pattern: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * slowness()
     while not list(path.glob(pattern)):
         assert time.monotonic() < deadline, f"no {pattern} came"
         time.sleep(0.1)
@@ -64,14 +65,14 @@ def test_a_comparison_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     first = start(tmp_path, "-o", "out")
     wait_for(tmp_path, "out/*/none-1/runs/*/recording.sqlite", 60)
     first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
+    _, said = first.communicate(timeout=60 * slowness())
     assert first.returncode == 130, said
     assert_same(before, snapshot())
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/reference-1/runs/*/*")}
     assert kept
 
     second = start(tmp_path, "-o", "out")
-    out, said = second.communicate(timeout=120)
+    out, said = second.communicate(timeout=120 * slowness())
     assert second.returncode == 0, said
     assert "1 of 3 runs are there already" in said
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "it was not run again"

@@ -13,6 +13,7 @@ from memlab.kernel import ksm, smaps, swap
 from memlab.kernel.kpage import KPF_KSM, KPF_ZERO_PAGE, read_counts, read_flags
 from memlab.kernel.pagemap import PageWalker, unique_frames, zero_frame
 from memlab.kernel.pagemap_scan import Category, Scanner
+from tests.kernel.lacking import SLOTS_IN_STOCK, kernel, lacking
 from tests.kernel.owner import PAGE, Owner, owner, turned, wait_until
 
 pytestmark = pytest.mark.kernel
@@ -65,7 +66,8 @@ def agree_with_smaps(process: Owner, *, merged: int, out: int) -> None:
     every = smaps.read(process.pid) or []
     parts = [part for part in every if process.start <= part.start and part.end <= end]
     assert sum(part.end - part.start for part in parts) == process.length
-    assert sum(part.ksm or 0 for part in parts) == merged * PAGE
+    if kernel() >= (6, 6):  # a line of its own since then
+        assert sum(part.ksm or 0 for part in parts) == merged * PAGE
     assert sum(part.swap or 0 for part in parts) == out * PAGE
     # The zero page is nobody's resident memory.
     assert sum(part.rss or 0 for part in parts) == (UNIQUE + merged) * PAGE
@@ -114,7 +116,7 @@ def test_zero_pages_of_ksm_are_zero_and_not_shared(merging: None) -> None:
         seen = walker.walk()
         assert seen and (seen.private, seen.shared, seen.zero) == (0, 0, 421)
         stat = ksm.read_process(process.pid)
-        assert stat and stat.zero_pages == 421
+        assert stat and stat.zero_pages == (421 if kernel() >= (6, 6) else None)
 
 
 def test_the_zero_frame_is_what_the_kernel_calls_so() -> None:
@@ -141,7 +143,7 @@ def test_a_merged_page_that_went_out_has_one_slot(swap_area: Path, merging: None
         seen = walker.walk(swap_slots=True)
         assert seen and seen.swap_slots == seen.out == 500
         used = {area.path: area.used for area in swap.areas()}[swap_area]
-        assert used == 500 * PAGE
+        assert 0 <= used - 500 * PAGE <= SLOTS_IN_STOCK * PAGE
 
 
 def test_a_frame_list_is_held_against_the_page_tables() -> None:
@@ -171,6 +173,8 @@ def test_scanning_with_a_short_vector_misses_nothing() -> None:
     with owner(512) as process, PageWalker(process.pid, process.start, process.length) as walker:
         for page in range(0, 512, 2):
             process.write(page, 1, "unique")
+        if walker.runs(Category.PRESENT) is None:
+            lacking("PAGEMAP_SCAN", "run it on 6.7 or later")
         fd = os.open(f"/proc/{process.pid}/pagemap", os.O_RDONLY)
         try:
             end = process.start + process.length

@@ -18,7 +18,9 @@ from memlab.kernel.kvm import measure
 from memlab.kernel.owner import acquire
 from memlab.kernel.probe import probe, probe_deep
 from tests.hoststate import assert_same, snapshot
+from tests.kernel.lacking import kernel, lacking
 from tests.kernel.miniature import ROOT
+from tests.pace import slowness
 
 pytestmark = pytest.mark.kernel
 
@@ -41,7 +43,8 @@ def test_it_is_fast_and_leaves_nothing(tmp_path: Path) -> None:
     before = snapshot([tmp_path], marks=marks)
     begin = time.monotonic()
     found = by_name(probe(folder=tmp_path))
-    assert time.monotonic() - begin < 1.0 + 1.5 * (found[Feature.KVM].works is False)
+    took = time.monotonic() - begin
+    assert took < 1.0 * slowness() + 1.5 * (found[Feature.KVM].works is False)
     assert_same(before, snapshot([tmp_path], marks=marks))
 
 
@@ -54,8 +57,9 @@ def test_what_the_kernel_has_is_found(tmp_path: Path) -> None:
         (Feature.ZRAM, HOST.sys / "class/zram-control/hot_add"),
     ):
         assert found[feature].works is path.exists(), found[feature]
-    for feature in (Feature.ROOT, Feature.MEMORY_CGROUP, Feature.SWAP_FILE, Feature.PAGEMAP_SCAN):
+    for feature in (Feature.ROOT, Feature.MEMORY_CGROUP, Feature.SWAP_FILE):
         assert found[feature].works, found[feature]
+    assert found[Feature.PAGEMAP_SCAN].works is (kernel() >= (6, 7))
 
 
 def test_deep_turns_knobs_and_gives_them_back(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_an_ordinary_user_learns_what_root_would(tmp_path: Path) -> None:
 def test_kvm_is_timed_not_believed() -> None:
     speed = measure()
     if speed is None or not Path("/dev/kvm").exists():
-        pytest.skip("no /dev/kvm here; run on a host with KVM")
+        lacking("/dev/kvm", "run it on a host with KVM")
     assert speed.per_second is not None
     model = (read_text(HOST.proc / "cpuinfo") or "").lower()
     if "hypervisor" not in model:

@@ -21,6 +21,7 @@ from memlab.kernel.swap import areas, make_zram, swapon
 from memlab.units import MIB
 from tests.hoststate import assert_same, snapshot
 from tests.kernel.lab_in_miniature import KNOBS
+from tests.kernel.lacking import lacking
 from tests.kernel.miniature import Miniature, ended, line, tell
 
 pytestmark = pytest.mark.kernel
@@ -137,7 +138,7 @@ def test_an_advisor_and_the_pace_that_it_sets(tmp_path: Path) -> None:
     """Since 6.8: switching advisors rewrites pages_to_scan behind our back, both ways."""
     before = snapshot(marks=(str(tmp_path),))
     if read_text(HOST.ksm / "advisor_mode") is None:
-        pytest.skip("this kernel has no KSM advisor; run on 6.8 or later")
+        lacking("a KSM advisor", "run it on 6.8 or later")
     with acquire(Header.of_this_process("advisor", "a1", tmp_path), path=tmp_path / "run") as owner:
         owner.journal.turn(HOST.ksm / "pages_to_scan", "777")
         owner.journal.turn(HOST.ksm / "advisor_mode", "scan-time")

@@ -12,6 +12,7 @@ from memlab.errors import HostError
 from memlab.kernel import meminfo, swap
 from memlab.kernel.pagemap import PageWalker
 from memlab.kernel.pagemap_scan import Category
+from tests.kernel.lacking import SLOTS_IN_STOCK
 from tests.kernel.owner import PAGE, owner, wait_until
 
 pytestmark = pytest.mark.kernel
@@ -49,7 +50,8 @@ def test_what_is_swapped_comes_back_with_its_content(swap_area: Path) -> None:
         content = process.ask("sum", 0, 1013)
         process.ask("pageout", 0, 1013)
         assert wait_until(lambda: walker.count(Category.SWAPPED) == 1013)
-        assert next(area.used for area in swap.areas() if area.path == swap_area) == 1013 * PAGE
+        used = next(area.used for area in swap.areas() if area.path == swap_area)
+        assert 0 <= used - 1013 * PAGE <= SLOTS_IN_STOCK * PAGE
         assert swap.swapoff_in_child(swap_area, timeout=20).done
         assert walker.count(Category.SWAPPED) == 0
         assert process.ask("sum", 0, 1013) == content

@@ -27,9 +27,10 @@ def counting() -> Iterator[Taskstats]:
 
 
 def test_swapping_in_is_waited_for(swap_area: Path, counting: Taskstats) -> None:
-    # Into zswap: what goes to a device stays in the swap cache for a while, and costs no wait.
+    # Into zswap, which takes only what gets smaller: what goes to a device stays in the swap cache
+    # for a while, and costs no wait.
     with turned(enabled="Y"), owner(701) as process:
-        process.write(0, 701, "unique")
+        process.write(0, 701, "half")
         first = counting.of_group(process.pid)
         assert first and first.swapin and first.swapin.count == 0
         process.ask("pageout", 0, 701)

@@ -74,6 +74,14 @@ def test_others_that_are_scanned_are_named_by_how_much(tmp_path: Path) -> None:
     assert found == (ksm.Scanned(8, "large", 256 * 4096), ksm.Scanned(7, "small", 3 * 4096))
 
 
+def test_before_6_4_merging_pages_have_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/ksm_stat").write_text("ksm_rmap_items 9\n")
+    (tmp_path / "7/ksm_merging_pages").write_text("5\n")
+    found = ksm.read_process(7, Roots(proc=tmp_path))
+    assert found == ksm.ProcessKsm(rmap_items=9, merging_pages=5)
+
+
 def test_a_kernel_thread_has_no_merging_pages(tmp_path: Path) -> None:
     (tmp_path / "2").mkdir()
     (tmp_path / "2/ksm_merging_pages").write_text("")

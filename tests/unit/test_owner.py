@@ -351,6 +351,32 @@ class TestWhatCannotBeGivenBack:
         assert Journal.load(host.run) is not None
 
 
+class TestTheGuardsMemory:
+    @pytest.mark.parametrize(
+        ("size", "resident", "asked"),
+        [(19000, 16000, [3]), (21300, 16300, [7]), (40000, 30000, [7, 0])],
+    )
+    def test_how_much_is_locked(
+        self, size: int, resident: int, asked: list[int], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """All of it; if that were too much what is touched; if that is too much nothing (0)."""
+        (tmp_path / "status").write_text(f"VmSize: {size} kB\nVmRSS: {resident} kB\n")
+        calls: list[int] = []
+
+        class Libc:
+            def mlockall(self, flags: int) -> int:
+                calls.append(flags)
+                return 0
+
+            def munlockall(self) -> None:
+                calls.append(0)
+
+        monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: Libc())
+        guard_process._lock_memory(tmp_path)
+        assert calls == asked
+
+
 class TestTheGuardsWatch:
     def watch(self, tmp_path: Path, available: int) -> guard_process.Watch:
         (tmp_path / "meminfo").write_text(

@@ -1,0 +1,32 @@
+"""How much longer than on the machines that its figures are for a test waits on this one.
+
+An emulated CPU (`tests/box/test_kernel.py`) runs Python about 16 times slower than those. So what
+is a time, be it a deadline or the CPU that something may take, is multiplied by `slowness()`; what
+is asserted otherwise stays.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Final
+
+ROUNDS: Final = 100_000
+REFERENCE: Final = 0.0065
+"""Seconds of CPU for the loop below, Python 3.11 on the machine that the figures are from."""
+NOISE: Final = 3.0
+"""A machine that is slower by less is held to the figures as they are."""
+
+
+@cache
+def slowness() -> float:
+    """The factor, measured once: 1 on a machine of the usual kind."""
+    found = min(_loop() for _ in range(5)) / REFERENCE
+    return found if found > NOISE else 1.0
+
+
+def _loop() -> float:
+    began, total = time.process_time(), 0
+    for number in range(ROUNDS):
+        total += number
+    return time.process_time() - began
