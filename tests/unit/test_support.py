@@ -47,7 +47,8 @@ def run(kernel: str, **changes: Any) -> dict[str, Any]:
     parts = {one.name: {"have": [*map(label, one.parts)], "lack": []} for one in INTERFACES}
     return {
         "kernel": kernel, "machine": "x86_64", "box": None, "cgroup": "v2", "lab": "quickstart",
-        "time_scale": 2.0, "verdict": "passed", "ended": "finished", "versions": {}, "interfaces": parts,
+        "time_scale": 2.0, "verdict": "passed", "ended": "finished", "versions": {},
+        "interfaces": parts,
         "features": {"ksm": {"works": True, "reason": "there"}, "psi": {"reason": "a | b"}},
         "saved": {"sharing": 1.0, "ballooning": 2.0, "compression": 3.25, "swap": 4.0},
         "residual": 0.0012, **changes,
