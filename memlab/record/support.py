@@ -29,7 +29,7 @@ SAVED: Final = {
     "swap": "saved_swap",
 }
 """The column of the lab that tells what a mechanism has saved."""
-_KEPT: Final = ("lab", "ended", "cgroup", "versions", "interfaces")
+_KEPT: Final = ("lab", "time_scale", "ended", "cgroup", "versions", "interfaces")
 _OF_THE_MACHINE: Final = frozenset({Feature.MACHINE, Feature.OTHERS})
 """What tells of one machine, not of its kernel."""
 
@@ -94,6 +94,7 @@ def _runs(runs: Sequence[Kept]) -> str:
     rows.append(("where", *(_where(one) for one in runs)))
     rows.append(("cgroup", *(one["cgroup"] for one in runs)))
     rows.append(("lab, verdict", *(f"{one['lab']}, {one['verdict']}" for one in runs)))
+    rows.append(("times multiplied by", *(f"{one['time_scale']:g}" for one in runs)))
     for name in SAVED:
         rows.append((f"{name} saved, MiB", *(f"{one['saved'][name]:.1f}" for one in runs)))
     rows.append(("ledger's residual, of the budget", *(_percent(one["residual"]) for one in runs)))

@@ -47,7 +47,8 @@ def run(kernel: str, **changes: Any) -> dict[str, Any]:
     parts = {one.name: {"have": [*map(label, one.parts)], "lack": []} for one in INTERFACES}
     return {
         "kernel": kernel, "machine": "x86_64", "box": None, "cgroup": "v2", "lab": "quickstart",
-        "verdict": "passed", "ended": "finished", "versions": {}, "interfaces": parts,
+        "time_scale": 2.0, "verdict": "passed", "ended": "finished", "versions": {},
+        "interfaces": parts,
         "features": {"ksm": {"works": True, "reason": "there"}, "psi": {"reason": "a | b"}},
         "saved": {"sharing": 1.0, "ballooning": 2.0, "compression": 3.25, "swap": 4.0},
         "residual": 0.0012, **changes,
@@ -69,6 +70,7 @@ def test_the_page_says_what_each_kernel_lacks() -> None:
     assert "| yes | – |" in rows["frames"]
     assert "| 0.12% | 0.12% |" in rows["ledger's residual, of the budget"]
     assert "| 6.18, v2 | 6.1, v2 |" in page
+    assert "| 2 | 2 |" in rows["times multiplied by"]
 
 
 def test_runs_on_machines_come_before_boxes_and_new_kernels_before_old(tmp_path: Path) -> None:
