@@ -46,7 +46,7 @@ BOOT_MODULES: Final = (
 MODULES: Final = (
     *("ext4", "9p", "9pnet_virtio", "virtio_balloon", "loop", "zram", "zsmalloc", "zbud"),
     *("z3fold", "lz4", "lz4hc", "lz4_compress", "lz4hc_compress", "zstd", "lzo", "lzo-rle"),
-    *("deflate", "842", "842_compress", "libcrc32c", "tun"),
+    *("deflate", "842", "842_compress", "libcrc32c", "tun", "bridge", "veth"),
 )
 """Of the kernel's, those that a lab may want, with all that they depend on."""
 

@@ -141,8 +141,9 @@ class Rude:
 )
 def test_the_lab_goes_on_without_a_policy_that_fails(does: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "rude.py").write_text(RUDE.format(does=does))
-    seconds = 8 if slowness() == 1 else 16
-    text = LAB.format(policy='"rude.py:Rude"').replace("duration: 16s", f"duration: {seconds}s")
+    seconds = 8 if slowness() == 1 else 20
+    two_vms = LAB.format(policy='"rude.py:Rude"').partition("  late:")[0]
+    text = f"{two_vms}duration: {seconds}s\nsample: {{fast: 200ms, medium: 500ms, deep: 1s}}\n"
     outcome = run(tmp_path, text)
     with Derived.open(outcome.recording) as source:
         (failed,) = [event for event in source.events() if event.kind == "policy-failed"]

@@ -47,7 +47,7 @@ def test_a_squeezed_group_fills_the_pool(
         before, flows = pool(), vmstat.read()
         process.write(0, 6007, "half")
         # v2 charges the pool to the group, so that its limit holds fewer of the pages.
-        assert group.set_limit((22 if is_v2() else 12) << 20, timeout=20).took
+        assert group.set_limit((19 if is_v2() else 12) << 20, timeout=20).took
         with PageWalker(process.pid, process.start, process.length) as walker:
             of_mapping = walker.count(Category.SWAPPED)
         whole = smaps.read_rollup(process.pid)
