@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,7 @@ from memlab.kernel.owner import Owner, acquire
 from memlab.lab import manifest, outcome
 from memlab.lab.channel import NAME as CONTROL
 from memlab.lab.channel import Channel
+from memlab.lab.damonwatch import DamonWatch
 from memlab.lab.fleet import SILENT_SECONDS, VERIFY_SECONDS, Fleet
 from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
@@ -183,14 +185,19 @@ class Session:
                 moved=sample, folder=self.prepared.loaded.folder,
             )  # fmt: skip
 
-            def unpressed(vm: str, why: str) -> None:
-                recording.event(self.clock(), "active-pressure", vm, {"why": why})
-                self._note(f"{vm}: {why}")
+            def unable(kind: str, vm: str, why: str) -> None:
+                recording.event(self.clock(), kind, vm, {"why": why})
+                self._note(f"{vm or kind}: {why}")
 
             presser = Presser(
                 self.lab, hands, fleet.machines,
-                tell=observer.tell, note=unpressed, roots=self._roots,
+                tell=observer.tell, note=partial(unable, "active-pressure"), roots=self._roots,
             )  # fmt: skip
+            damon = DamonWatch(
+                self.lab.active,
+                tell=observer.tell, note=partial(unable, "active-damon"), roots=self._roots,
+            )  # fmt: skip
+            stack.enter_context(damon)
             socket = owner.run.path / CONTROL
             owner.journal.file(socket)
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
@@ -211,6 +218,7 @@ class Session:
                 governor.tick(now)
                 if self.lab.active.presses:
                     presser.tick(lambda: governor.view(self.clock()), now)
+                damon.tick(fleet.machines, now)
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
             hands.release()
