@@ -89,8 +89,8 @@ def must_be_free(roots: Roots = HOST) -> None:
         raise HostError(
             f"DAMON is somebody else's on this host: nr_kdamonds is {count}{_running(roots)}, and "
             "its one list of kdamonds cannot be shared",
-            hint="leave it alone and run the lab with --box, or with --set active.damon=off; or let "
-            "its owner end it (state off, then nr_kdamonds 0)",
+            hint="leave it alone and run the lab with --box, or with --set active.damon=off; or "
+            "let its owner end it (state off, then nr_kdamonds 0)",
         )
     for name in MODULES:
         if read_text(roots.sys / "module" / name / "parameters/enabled") in ("Y", "1"):

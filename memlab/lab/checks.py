@@ -204,8 +204,8 @@ def _damon(it: Checked) -> Iterator[Fault]:
         )
     if damon.threshold * damon.sample > damon.period:
         message = (
-            f"{damon.threshold} looks each {format_duration(damon.sample)} do not fit into a period"
-            f" of {format_duration(damon.period)}"
+            f"{damon.threshold} looks, one each {format_duration(damon.sample)}, do not fit in a"
+            f" period of {format_duration(damon.period)}"
         )
         fix = "take a longer period, a shorter sample or a lower threshold"
         yield it.fault("ML036", ("active", "damon"), message, fix, key=True)

@@ -18,7 +18,7 @@ from memlab.kernel.files import HOST, Roots
 from memlab.kernel.procs import cpu_ns
 from memlab.lab.activespec import Active, Damon
 from memlab.units import PAGE
-from memlab.vm.base import Vm
+from memlab.vm.base import Target
 
 Columns = Mapping[str, int | None]
 Tell = Callable[[str, Columns], None]
@@ -37,6 +37,17 @@ class Note(Protocol):
         """`why` in a few words."""
 
 
+class Machine(Protocol):
+    """A VM, as far as it is looked at."""
+
+    @property
+    def target(self) -> Target:
+        """Where its memory is."""
+
+    def ended(self) -> object:
+        """Something true if it does not run any more."""
+
+
 def pace(settings: Damon) -> Pace:
     """What a lab file asks for, as the kernel is told."""
     return Pace(
@@ -50,7 +61,7 @@ def pace(settings: Damon) -> Pace:
 
 @dataclass(slots=True)
 class _Known:
-    """One VM: what was counted of it, bytes in use (None at first), CPU time spent on it, ns."""
+    """One VM: what was counted of it so far, and its bytes in use (None at first)."""
 
     watched: Watched
     counts: Counts = _NOTHING
@@ -131,7 +142,7 @@ class DamonWatch:
             self._stop.set()
             self._thread.join()
 
-    def tick(self, machines: Mapping[str, Vm], now: float) -> None:
+    def tick(self, machines: Mapping[str, Machine], now: float) -> None:
         """Say which VMs live, a few times a period; tell what was found meanwhile."""
         if not self._on or now < self._due:
             return
@@ -146,7 +157,7 @@ class DamonWatch:
         if failed:
             self._note("", failed)
 
-    def _living(self, machines: Mapping[str, Vm]) -> list[tuple[str, Watched]]:
+    def _living(self, machines: Mapping[str, Machine]) -> list[tuple[str, Watched]]:
         living = []
         for name, machine in machines.items():
             if machine.ended():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memlab.control.entitlement import Client, targets
+from memlab.errors import HostError
+from memlab.kernel import damon
+from memlab.kernel.files import HOST, read_text, write_text
+from memlab.kernel.probe_extra import probe_damon
 from memlab.lab.load import load, resolve
 from memlab.lab.outcome import RunOutcome, Said
 from memlab.lab.prepare import prepare
@@ -47,6 +52,47 @@ def test_the_estimate_follows_the_staircase() -> None:
 def test_pressing_follows_the_staircase() -> None:
     outcome = run("active-pressure")
     assert outcome.said is Said.PASSED, outcome.reasons
+
+
+def test_damon_follows_the_staircase_or_is_refused_where_it_is_somebody_elses() -> None:
+    free = probe_damon(HOST)
+    before = read_text(damon.list_path())
+    if free.works:
+        outcome = run("active-damon")
+        assert outcome.said is Said.PASSED, outcome.reasons
+        off_by = [
+            abs(at(source, "staircase", "active_damon", time) - level)
+            for time, level in ((14, 64 * MIB), (29, 192 * MIB), (44, 128 * MIB), (59, 32 * MIB))
+            for source in (Derived.open(outcome.recording),)
+        ]
+        assert max(off_by) <= 8 * MIB, off_by
+    else:
+        with pytest.raises(HostError) as refused:
+            run("active-damon")
+        assert refused.value.message == free.reason and refused.value.hint
+    assert read_text(damon.list_path()) == before
+
+
+@pytest.fixture
+def somebody_elses() -> Iterator[str | None]:
+    """A list of kdamonds that is not empty: this host's own, or else one made here."""
+    there = read_text(damon.list_path())
+    if there == "0":
+        write_text(damon.list_path(), "2")
+    yield read_text(damon.list_path())
+    if there == "0":
+        write_text(damon.list_path(), "0")
+
+
+def test_damon_that_somebody_uses_is_refused_and_left_as_it_is(
+    somebody_elses: str | None,
+) -> None:
+    with pytest.raises(HostError) as refused:
+        prepare(load(resolve("active-damon")))
+    said = "no DAMON" if somebody_elses is None else f"nr_kdamonds is {somebody_elses}"
+    assert said in refused.value.message and "--box" in refused.value.hint
+    assert read_text(damon.list_path()) == somebody_elses
+    prepare(load(resolve("active-damon"), sets=("active.damon=off",)))
 
 
 def test_the_tax_moves_idle_memory_as_the_formula_says() -> None:
