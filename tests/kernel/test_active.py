@@ -12,7 +12,7 @@ from memlab.errors import HostError
 from memlab.kernel import damon
 from memlab.kernel.files import HOST, read_text, write_text
 from memlab.kernel.probe_extra import probe_damon
-from memlab.lab.load import load, resolve
+from memlab.lab.load import load, loads, resolve
 from memlab.lab.outcome import RunOutcome, Said
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Nobody, Session
@@ -71,6 +71,38 @@ def test_damon_follows_the_staircase_or_is_refused_where_it_is_somebody_elses() 
             run("active-damon")
         assert refused.value.message == free.reason and refused.value.hint
     assert read_text(damon.list_path()) == before
+
+
+TWO = """
+name: two
+host: {memory: 160MiB}
+mechanisms: {tps: off, balloon: off, compression: off, swap: off}
+policy: static
+active: {damon: {sample: 100ms, period: 1s}}
+defaults: {memory: 64MiB}
+vms:
+  less: {workload: {name: toucher, size: 48MiB, args: {levels: [8MiB], period: 200ms}}}
+  more: {start: 4s, workload: {name: toucher, size: 48MiB, args: {period: 200ms}}}
+sample: {fast: 250ms, medium: 250ms, deep: 5s}
+duration: 14s
+expect:
+  - {name: alone, that: "abs(at(less.active_damon, 4s) - 8MiB) <= 3MiB"}
+  - {name: beside another, that: "abs(at(less.active_damon, 13s) - 8MiB) <= 3MiB"}
+  - {name: a VM that came later, that: "abs(at(more.active_damon, 13s) - 48MiB) <= 3MiB"}
+  - {name: each has its part of the cost, that: "less.damon_cpu >= 0 and more.damon_cpu >= 0"}
+"""
+
+
+def test_damon_tells_vms_apart() -> None:
+    loaded = loads(TWO, name="two.memlab.yaml")
+    if not probe_damon(HOST).works:
+        with pytest.raises(HostError):
+            prepare(loaded)
+        return
+    outcome = Session(prepare(loaded), Nobody()).run()
+    outcome.restored.check()
+    assert outcome.said is Said.PASSED, outcome.expects
+    assert read_text(damon.list_path()) == "0"
 
 
 @pytest.fixture
