@@ -118,7 +118,7 @@ class DamonWatch:
         self._tell, self._note, self._roots = tell, note, roots
         self._lock = threading.Lock()
         self._wanted: dict[str, Watched] = {}
-        self._found: dict[str, Columns] = {}
+        self._found: dict[str, tuple[Watched, Columns]] = {}
         self._failed = ""
         self._noted: set[str] = set()
         self._due = 0.0
@@ -151,8 +151,8 @@ class DamonWatch:
         with self._lock:
             self._wanted, found, failed = wanted, self._found, self._failed
             self._found, self._failed = {}, ""
-        for name, columns in found.items():
-            if name in wanted:
+        for name, (watched, columns) in found.items():
+            if wanted.get(name) == watched:  # it may have ended, and begun anew
                 self._tell(name, columns)
         if failed:
             self._note("", failed)
@@ -197,7 +197,7 @@ class DamonWatch:
             counts = self._kdamond.counts()
             columns = self._reckoning.add(counts, self._spent())
             with self._lock:
-                self._found |= columns
+                self._found |= {name: (self._watched[name], one) for name, one in columns.items()}
 
     def _spent(self) -> int:
         """CPU time of the kdamond and of this thread, ns, since the kdamond began."""
