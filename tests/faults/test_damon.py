@@ -48,8 +48,8 @@ def watching(run: Run) -> bool:
 
 
 def until_watching(run: Run) -> None:
-    run.until(lambda: "two runs" in run.said, "both VMs run", within=60)
-    run.until(lambda: watching(run), "DAMON watches them", within=60)
+    run.until(lambda: "two runs" in run.said, "both VMs run", within=150)
+    run.until(lambda: watching(run), "DAMON watches them", within=150)
 
 
 @pytest.mark.parametrize("whom", ["main", "main, then guard and clean"])
