@@ -156,6 +156,8 @@ class DamonWatch:
                 self._tell(name, columns)
         if failed:
             self._note("", failed)
+            for name in wanted:
+                self._tell(name, {"damon_pages": None})  # absent, never what was last seen
 
     def _living(self, machines: Mapping[str, Machine]) -> list[tuple[str, Watched]]:
         living = []

@@ -334,6 +334,7 @@ class TestTheThread:
             (fake.home / "state").write_text("off\n")
             trial.until(lambda: trial.notes)
         assert "not watched any more" in trial.notes[0][1]
+        assert trial.told["a"]["damon_pages"] is None
         assert fake.commands.count("on") == 1
 
     def test_when_all_vms_have_ended_nothing_is_wrong(self, fake: FakeDamon, trial: Trial) -> None:
