@@ -127,7 +127,7 @@ def stop(roots: Roots = HOST) -> None:
 class Kdamond:
     """The host's one kdamond, when `nr_kdamonds` is 1 by us. KernelError when the kernel refuses.
 
-    Its methods wait for the kernel, up to `sample` and 0.1 s (before 6.7 up to `period`).
+    Its methods wait for the kernel, up to `sample` and 0.1 s (6.6: up to `period`).
     """
 
     def __init__(self, pace: Pace, roots: Roots = HOST) -> None:
