@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.units import MIB
 from tests.box.conftest import User
+
+pytestmark = pytest.mark.box
 
 
 def test_damon_finds_the_working_set_by_a_user_without_root(user: User) -> None:
