@@ -34,6 +34,7 @@ _KNOB_FOLDERS = (
     "kernel/mm/swap",
     "kernel/mm/lru_gen",
     "kernel/mm/page_idle",
+    "kernel/mm/damon/admin/kdamonds",
 )
 _SYSCTL_FOLDERS = ("sys/vm",)
 _SYSCTLS = ("sys/kernel/task_delayacct", "sys/kernel/pid_max", "sys/fs/file-max")

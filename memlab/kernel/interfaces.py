@@ -208,9 +208,12 @@ INTERFACES: Final = (
         "how pages are aged", "probe_extra",
     ),
     Interface(
-        "DAMON", "`needs:`", "`/sys/kernel/mm/damon/admin`",
-        ("sys:kernel/mm/damon/admin/kdamonds/nr_kdamonds",), "5.18",
-                "accesses by region, for labs that ask for it", "probe_extra",
+        "DAMON", "measuring", "`/sys/kernel/mm/damon/admin/kdamonds/*`",
+        ("sys:kernel/mm/damon/admin/kdamonds/nr_kdamonds",),
+        "5.18; fvaddr 5.19; filters by target 6.6, which answers at the end of a period; 6.12 "
+        "within one",
+        "of each VM: bytes in regions that were found used, for `active.damon`; one user at a time",
+        "damon",
     ),
 )  # fmt: skip
 """All of them, in the order of the page."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from memlab.kernel.damon import list_path as damon_list
 from memlab.kernel.entries import Knob
 from memlab.kernel.files import Roots, read_text, same_value
 
@@ -20,7 +21,8 @@ _NEED_NO_MERGES: Final = frozenset({"max_page_sharing", "merge_across_nodes"})
 
 def label(path: Path, roots: Roots) -> str:
     """A short name for people: `ksm/run`, `zswap/enabled`, else the whole path."""
-    for name, folder in (("ksm", roots.ksm), ("zswap", roots.zswap)):
+    damon = damon_list(roots).parent
+    for name, folder in (("ksm", roots.ksm), ("zswap", roots.zswap), ("damon", damon)):
         if path.parent == folder:
             return f"{name}/{path.name}"
     return str(path)

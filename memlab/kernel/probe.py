@@ -92,7 +92,7 @@ def probe(
         ({Feature.CGROUP_V2}, lambda: [probe_cgroup_v2(roots)]),
         ({Feature.VM_ZSWAP}, lambda: [probe_vm_zswap(roots)]),
         ({Feature.MGLRU}, lambda: [probe_mglru(roots)]),
-        ({Feature.DAMON}, lambda: [probe_damon(roots)]),
+        ({Feature.DAMON}, lambda: [probe_damon(roots, root=root)]),
         ({Feature.KVM}, lambda: [probe_kvm(kvm)]),
         ({Feature.QEMU}, lambda: [probe_qemu()]),
         ({Feature.NETWORK}, lambda: [probe_network(root=root)]),

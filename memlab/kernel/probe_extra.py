@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memlab.errors import HostError
-from memlab.kernel import cgroup
+from memlab.kernel import cgroup, damon
 from memlab.kernel.cgroup import Layout, parse_stat
 from memlab.kernel.files import Roots, read_bytes, read_text
 from memlab.kernel.finding import Feature, Finding, tried
@@ -64,21 +64,14 @@ def probe_mglru(roots: Roots) -> Finding:
     )  # fmt: skip
 
 
-def probe_damon(roots: Roots) -> Finding:
-    """Whether DAMON can be asked for its findings, and nobody else uses it (sysfs since 5.18)."""
+def probe_damon(roots: Roots, *, root: bool = True) -> Finding:
+    """Whether DAMON can watch the VMs: it is there, and nobody else uses it (sysfs since 5.18)."""
 
     def work() -> str:
-        base = roots.sys / "kernel/mm/damon/admin/kdamonds"
-        count = read_text(base / "nr_kdamonds")
-        if count is None:
-            raise HostError("this kernel has no DAMON with a sysfs interface")
-        states = {read_text(path) for path in base.glob("*/state")}
-        if "on" in states:
-            raise HostError("somebody uses it already: a kdamond is on")
+        damon.must_be_free(roots)
         return "it is there, and nobody uses it"
 
     return tried(
         Feature.DAMON, "read /sys/kernel/mm/damon/admin", work,
-        repair="use a kernel with CONFIG_DAMON_SYSFS, or --box",
-        affects=("labs that need: [damon]",),
+        affects=("the estimate active.damon",), root=root,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from memlab.errors import KernelError, MemlabError
-from memlab.kernel import ksm, swap
+from memlab.kernel import damon, ksm, swap
 from memlab.kernel.cgroup_v2 import V2Group
 from memlab.kernel.ending import end_processes, remaining
 from memlab.kernel.entries import GuardEntry, Knob, Record, Swap, SwapKind, boot_id, machine_id
@@ -207,6 +207,9 @@ class _Work:
         if now is None or not (mine or self.force):
             self.left.append(_left(knob, now, self.roots))
             return
+        if knob.path == damon.list_path(self.roots) and not self.end_kdamond():
+            self.left.append(_left(knob, now, self.roots))
+            return
         failpoint("restore-before-write")
         applied = write_text(knob.path, knob.before)
         failpoint("restore-after-write")
@@ -215,6 +218,13 @@ class _Work:
             self.given_back.append(f"{name} {chosen(now)} → {knob.before}")
         else:
             self.fail(label(knob.path, self.roots), f"wrote {knob.before}, it says {applied.got}")
+
+    def end_kdamond(self) -> bool:
+        """nr_kdamonds refuses with EBUSY while one runs; False if that is somebody else's."""
+        if not damon.is_ours({one.task.pid for one in self.record.processes}, self.roots):
+            return False
+        damon.stop(self.roots)
+        return True
 
     def read_back(self) -> None:
         """A second look at all knobs: one may have changed another after it was given back."""

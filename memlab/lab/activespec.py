@@ -35,6 +35,33 @@ class Pressure(Spec):
     )
 
 
+class Regions(Spec):
+    """How many regions DAMON takes a VM to be made of, each used alike."""
+
+    min: int = Field(default=100, ge=10, le=10_000, description="No region is much larger.")
+    max: int = Field(
+        default=1000, ge=10, le=100_000, description="It takes no more; each costs a look."
+    )
+
+
+class Damon(Spec):
+    """The estimate by DAMON: the kernel looks at a page of each region, again and again."""
+
+    enabled: Switch = Field(
+        default=True, description="Whether DAMON is used; not as long as `damon` is left out."
+    )
+    sample: Annotated[Duration, not_below(0.005)] = Field(
+        default=0.1, description="Between two looks at the accessed bit of one page of a region."
+    )
+    period: Annotated[Duration, not_below(0.1)] = Field(
+        default=2.0, description="How long the looks are added up."
+    )
+    regions: Regions = Field(default_factory=Regions, description="Regions of each VM.")
+    threshold: int = Field(
+        default=1, ge=1, description="Looks of a period that must find a region used."
+    )
+
+
 class Active(Spec):
     """The estimate of active memory: random pages are watched, and those counted that are used."""
 
@@ -53,11 +80,20 @@ class Active(Spec):
         default_factory=lambda: Pressure(enabled=False),
         description="Estimate it by pressing the VMs, which takes memory from them.",
     )
+    damon: Annotated[Damon, BeforeValidator(switched)] = Field(
+        default_factory=lambda: Damon(enabled=False),
+        description="Estimate it by DAMON, where the kernel has it and nobody else uses it.",
+    )
 
     @property
     def presses(self) -> bool:
         """Whether VMs are pressed."""
         return self.enabled and self.pressure.enabled
+
+    @property
+    def monitors(self) -> bool:
+        """Whether DAMON is used."""
+        return self.enabled and self.damon.enabled
 
     @property
     def watched(self) -> tuple[int, float]:

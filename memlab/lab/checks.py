@@ -193,10 +193,29 @@ def _host(it: Checked) -> Iterator[Fault]:
         message = "active.pressure pushes pages out, and nothing takes them"
         fix = "add host.swap with a size and let compression or swap be on, or leave pressure out"
         yield it.fault("ML036", ("active", "pressure"), message, fix, key=True)
+    yield from _damon(it)
     reserved = sum(vm.reservation for vm in lab.vms)
     if reserved > lab.host.memory:
         message = f"reservations are {format_size(reserved)} together, the host budget is less"
         yield it.fault("ML034", ("host", "memory"), message, "lower reservations, or raise it")
+
+
+def _damon(it: Checked) -> Iterator[Fault]:
+    damon = it.lab.active.damon
+    if not it.lab.active.monitors or not it.clean("active"):
+        return
+    if damon.regions.min > damon.regions.max:
+        message = f"at least {damon.regions.min} regions are more than {damon.regions.max}"
+        yield it.fault(
+            "ML036", ("active", "damon", "regions"), message, "let min be max or less", key=True
+        )
+    if damon.threshold * damon.sample > damon.period:
+        message = (
+            f"{damon.threshold} looks, one each {format_duration(damon.sample)}, do not fit in a"
+            f" period of {format_duration(damon.period)}"
+        )
+        fix = "take a longer period, a shorter sample or a lower threshold"
+        yield it.fault("ML036", ("active", "damon"), message, fix, key=True)
 
 
 def _policy(it: Checked) -> Iterator[Fault]:

@@ -51,6 +51,8 @@ def _of_mechanisms(lab: Lab) -> Iterator[Feature]:
         yield Feature.KSM
     if compresses(lab):
         yield Feature.ZSWAP
+    if lab.active.monitors:
+        yield Feature.DAMON
     if lab.host.swap is not None and lab.mechanisms.swap.enabled:
         yield Feature.ZRAM if lab.host.swap.device is Device.ZRAM else Feature.SWAP_FILE
 

@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 def short_key(path: Path) -> str | None:
     """The key that a single value at `path` stands for, or None."""
-    if path[-2:] in (("mechanisms", "swap"), ("active", "pressure")):
+    if path[-2:] in (("mechanisms", "swap"), ("active", "pressure"), ("active", "damon")):
         return "enabled"
     return SHORT.get(str(path[-1])) if path else None
 

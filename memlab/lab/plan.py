@@ -7,6 +7,7 @@ is in it too, because it is the reader's machine.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from memlab.control.userpolicy import is_user_policy
-from memlab.errors import HostError
+from memlab.errors import HostError, KernelError
+from memlab.kernel import damon
 from memlab.kernel.files import HOST, Roots, chosen, read_text, same_value
 from memlab.kernel.ksm import merges_whole_processes
 from memlab.lab.spec import Compression, Device, Lab, Tps
@@ -83,6 +85,8 @@ def plan(lab: Lab, *, roots: Roots = HOST) -> Plan:
         changes += _ksm(lab.mechanisms.tps, sharing, roots)
     if compresses(lab):
         changes += _zswap(lab.mechanisms.compression, roots)
+    if lab.active.monitors:
+        changes.append(_damon(roots))
     changes += _knob(
         roots.proc / "sys/kernel/task_delayacct", "1", "delays per VM are measured", needed=False
     )
@@ -158,6 +162,16 @@ def _zswap(settings: Compression, roots: Roots) -> Iterator[Change]:
     yield from _knob(
         roots.proc / "sys/vm/page-cluster", "0", "no reading ahead of compressed pages"
     )
+
+
+def _damon(roots: Roots) -> Change:
+    """The host's one list of kdamonds, if nobody has it. Only root can see: others see at `up`."""
+    try:
+        damon.must_be_free(roots)
+    except KernelError as error:
+        if error.errno != errno.EACCES:
+            raise
+    return Change(damon.list_path(roots), "0", "1", "DAMON watches the VMs")
 
 
 def _knob(

@@ -12,12 +12,11 @@ from __future__ import annotations
 import os
 import secrets
 import select
-import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Protocol
 
 from memlab.errors import GuestError, MemlabError
@@ -27,6 +26,7 @@ from memlab.kernel.owner import Owner, acquire
 from memlab.lab import manifest, outcome
 from memlab.lab.channel import NAME as CONTROL
 from memlab.lab.channel import Channel
+from memlab.lab.damonwatch import DamonWatch
 from memlab.lab.fleet import SILENT_SECONDS, VERIFY_SECONDS, Fleet
 from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
@@ -37,6 +37,7 @@ from memlab.lab.outcome import Ended, RunOutcome
 from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
 from memlab.lab.presser import Presser
+from memlab.lab.signals import ending_signals
 from memlab.lab.stage import Stage, guard_groups
 from memlab.lab.strangers import record_strangers
 from memlab.record.derive import Derived
@@ -49,7 +50,6 @@ from memlab.vm.child import nobody_else
 TICK: Final = 0.1
 """The loop looks round at least this often, seconds."""
 REDRAW: Final = 0.5
-_END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watcher(Protocol):
@@ -119,7 +119,7 @@ class Session:
         owner = acquire(
             header, roots=self._roots, guard_groups=guard_groups(self.run_id, self._roots)
         )
-        with self._signals():
+        with ending_signals(self.stop):
             closing: dict[str, Any] = {"ended": "failed"}
             recording: Recording | None = None
             try:
@@ -184,14 +184,19 @@ class Session:
                 moved=sample, folder=self.prepared.loaded.folder,
             )  # fmt: skip
 
-            def unpressed(vm: str, why: str) -> None:
-                recording.event(self.clock(), "active-pressure", vm, {"why": why})
-                self._note(f"{vm}: {why}")
+            def unable(kind: str, vm: str, why: str) -> None:
+                recording.event(self.clock(), kind, vm, {"why": why})
+                self._note(f"{vm or kind}: {why}")
 
             presser = Presser(
                 self.lab, hands, fleet.machines,
-                tell=observer.tell, note=unpressed, roots=self._roots,
+                tell=observer.tell, note=partial(unable, "active-pressure"), roots=self._roots,
             )  # fmt: skip
+            damon = DamonWatch(
+                self.lab.active,
+                tell=observer.tell, note=partial(unable, "active-damon"), roots=self._roots,
+            )  # fmt: skip
+            stack.enter_context(damon)
             socket = owner.run.path / CONTROL
             owner.journal.file(socket)
             channel = stack.enter_context(Channel(socket, uid=self.prepared.invoker.uid))
@@ -212,6 +217,7 @@ class Session:
                 governor.tick(now)
                 if self.lab.active.presses:
                     presser.tick(lambda: governor.view(self.clock()), now)
+                damon.tick(fleet.machines, now)
                 self._show(derived, now, governor.state)
                 self._wait(channel, observer, owner, governor, recording)
             if self.lab.mechanisms.tps.enabled:
@@ -375,20 +381,6 @@ class Session:
 
     def _note(self, text: str) -> None:
         self._watcher.note(f"{self.clock():6.1f} s  {text}")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP end the run in order; a second one changes nothing."""
-
-        def handler(number: int, _frame: FrameType | None) -> None:
-            self.stop(signal.Signals(number).name)
-
-        before = {number: signal.signal(number, handler) for number in _END_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, old in before.items():
-                signal.signal(number, old)
 
 
 def _plain(answer: dict[str, Any] | GuestError) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def _lab(lab: Lab, factor: float) -> Lab:
             update={
                 "period": lab.active.period * factor,
                 "pressure": _times(lab.active.pressure, factor, "period"),
+                "damon": _times(lab.active.damon, factor, "sample", "period"),
             }
         ),
         # A policy's published periods are divided by its time_scale, so they grow as that shrinks.

@@ -78,9 +78,11 @@ VM_COLUMNS: Final = _columns(
     ("active_referenced", _B, _MEDIUM, "what was used in the last period, by the accessed bits", "smaps Referenced"),
     ("active_pressure", _B, _MEDIUM, "what it keeps when it is pressed: what was pushed out and "
      "is used comes back", "statm, pressing"),
+    ("active_damon", _B, _MEDIUM, "regions in which used pages were found in the last period", "DAMON"),
     ("active_guest", _B, _FAST, "what the guest itself calls in use: used + cache", "guest"),
     ("referenced_cpu", _F, _MEDIUM, "what looking at the accessed bits takes, part of one core", "sampler"),
     ("pressure_cpu", _F, _MEDIUM, "what pressing takes, part of one core", "thread CPU clock"),
+    ("damon_cpu", _F, _MEDIUM, "what DAMON takes for it, part of one core", "CPU clock of the kdamond"),
     ("pressure_pushed", _BR, _MEDIUM, "pushed out by pressing", "statm, pressing"),
     ("pressure_back", _BR, _MEDIUM, "of what is out: came back, while the VM is pressed", "VmSwap, pressing"),
     ("working_set", _B, _MEDIUM, "what the workload uses now: ground truth", "guest"),

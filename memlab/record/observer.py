@@ -132,7 +132,7 @@ class Observer:
         self._ask("remove", name=name)
 
     def tell(self, name: str, columns: Mapping[str, int | None]) -> None:
-        """Let the sampler record these raw columns of a VM: what pressing it has found."""
+        """Let the sampler record these raw columns of a VM (`sample.TOLD`) from now on."""
         self._send({"do": "told", "name": name, "columns": dict(columns)})
 
     def deep_now(self) -> None:

@@ -141,9 +141,16 @@ PRESSURE: Final = (
 )
 """Raw columns of the estimate by pressing, which the session tells the sampler."""
 
+DAMON: Final = ("damon_pages", "damon_cpu_us")
+"""Raw columns of the estimate by DAMON, which the session tells the sampler."""
+
+TOLD: Final = (*PRESSURE, *DAMON)
+"""Raw columns that the session tells the sampler."""
+
 _V2 = "memory controller on cgroup v2"
 _V1 = "memory controller on cgroup v1"
 _PRESSES = "active.pressure"
+_DAMON = "active.damon"
 _PSI = "CONFIG_PSI; psi=1 where it is off by default"
 
 _MEMORY_STAT = (
@@ -255,6 +262,8 @@ VM_MEDIUM: Final = RawTable(
         *_raw("session: statm at the end of a period", "pages", PRESSURE[0], needs=_PRESSES),
         *_raw("session: statm, VmSwap", "pages", *PRESSURE[1:3], needs=_PRESSES),
         *_raw("session: thread CPU clock", "us", PRESSURE[3], needs=_PRESSES),
+        *_raw("session: DAMON, sz_tried", "pages", DAMON[0], needs=_DAMON),
+        *_raw("session: CPU clocks of kdamond and thread", "us", DAMON[1], needs=_DAMON),
     ),
 )
 

@@ -27,7 +27,7 @@ from memlab.record.sample import (
     GUEST_FAST,
     GUEST_MEDIUM,
     MEMORY_STAT,
-    PRESSURE,
+    TOLD,
     VM_DEEP,
     VM_FAST,
     VM_MEDIUM,
@@ -54,7 +54,7 @@ assert VM_MEDIUM.names == (
     *(f"guest_{name}" for name in GUEST_MEDIUM),
     *("swapin_delay_ns", "thrashing_delay_ns", "reclaim_delay_ns", "copy_delay_ns"),
     *("referenced_pages", "referenced_cpu_us"),
-    *PRESSURE,
+    *TOLD,
 )
 
 
@@ -82,7 +82,7 @@ class VmReader:
         """`delays` asks for the waiting times of the VM's tasks, where they are counted,
         `referenced` for a look at its accessed bits every so many seconds."""
         self.target = target
-        self._pressed: tuple[int | None, ...] = (None,) * len(PRESSURE)
+        self._told: dict[str, int | None] = dict.fromkeys(TOLD)
         self._looks: Referenced | None = None
         if referenced and target.ram_start is not None and target.ram_bytes is not None:
             self._looks = Referenced(
@@ -154,7 +154,7 @@ class VmReader:
             *self._guest(_MEDIUM),
             *self._waits(),
             *self._used(),
-            *self._pressed,
+            *self._told.values(),
         )
 
     def _merges(self, raw: bytes | None) -> tuple[int | None, ...]:
@@ -165,8 +165,8 @@ class VmReader:
         return (int(own) if own else None, *found[1:])
 
     def told(self, columns: Mapping[str, int | None]) -> None:
-        """What pressing this VM has found, for the next rows of vm_medium."""
-        self._pressed = tuple([columns.get(name) for name in PRESSURE])
+        """What the session has found of this VM, for the next rows of vm_medium."""
+        self._told |= {name: value for name, value in columns.items() if name in self._told}
 
     def _used(self) -> tuple[int | None, int | None]:
         """Pages used in the last period, and what looking has cost so far, µs."""

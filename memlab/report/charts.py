@@ -177,6 +177,7 @@ class Maker:
             Wanted("active", "by random pages", "balloon"),
             Wanted("active_referenced", "by accessed bits", "sharing"),
             Wanted("active_pressure", "by pressing", "compression"),
+            Wanted("active_damon", "by DAMON", "swap"),
             Wanted("working_set", "by the workload", "ink"),
         )
         asked = {one for one in lines[1:-1] if any(self._source.series(VM, one.name, vm).known)}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memlab.control.entitlement import Client, targets
-from memlab.lab.load import load, resolve
+from memlab.errors import HostError
+from memlab.kernel import damon
+from memlab.kernel.files import HOST, read_text, write_text
+from memlab.kernel.probe_extra import probe_damon
+from memlab.lab.load import load, loads, resolve
 from memlab.lab.outcome import RunOutcome, Said
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Nobody, Session
+from memlab.lab.stretch import stretch
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.units import MIB
@@ -47,6 +53,105 @@ def test_the_estimate_follows_the_staircase() -> None:
 def test_pressing_follows_the_staircase() -> None:
     outcome = run("active-pressure")
     assert outcome.said is Said.PASSED, outcome.reasons
+
+
+def test_damon_follows_the_staircase_or_is_refused_where_it_is_somebody_elses() -> None:
+    """Within 8 MiB of the truth whenever that was the same for two periods and a look."""
+    free, before = probe_damon(HOST), read_text(damon.list_path())
+    if free.works:
+        slower = slowness()
+        loaded = stretch(load(resolve("active-damon"), sets=("expect=[]",)), slower)
+        outcome = Session(prepare(loaded), Nobody()).run()
+        outcome.restored.check()
+        late = slower * (2 * 2.0 + 1.5)
+        with Derived.open(outcome.recording) as source:
+            found = settled(source, "staircase", "active_damon", seconds=late)
+            cost = source.series(Entity.VM, "damon_cpu", "staircase").known
+        levels = {round(truth / MIB) for truth, _ in found}
+        assert {64, 192, 128, 32} <= levels
+        farthest = max(abs(truth - guess) for truth, guess in found)
+        assert farthest <= 8 * MIB, (farthest / MIB, found)
+        assert 0 < sum(cost) / len(cost) <= 0.1
+    else:
+        with pytest.raises(HostError) as refused:
+            run("active-damon")
+        assert refused.value.message == free.reason and refused.value.hint
+    assert read_text(damon.list_path()) == before
+
+
+def slowness() -> float:
+    """An emulated CPU needs some seconds to touch what the truth says it uses: slow motion there,
+    as `memlab up --box` has it."""
+    return 2.0 if "QEMU TCG" in (read_text(Path("/proc/cpuinfo")) or "") else 1.0
+
+
+def settled(source: Derived, vm: str, name: str, *, seconds: float) -> list[tuple[float, float]]:
+    """The truth and an estimate of it, wherever the truth had not moved for so long."""
+    truth = source.series(Entity.VM, "working_set", vm)
+    guess = source.series(Entity.VM, name, vm)
+    found, level, since = [], -1.0, 0.0
+    for time, true, guessed in zip(truth.times, truth.values, guess.values, strict=True):
+        if true is None or abs(true - level) > MIB:
+            level, since = -1.0 if true is None else true, time
+        elif guessed is not None and time - since >= seconds:
+            found.append((true, guessed))
+    return found
+
+
+TWO = """
+name: two
+host: {memory: 160MiB}
+mechanisms: {tps: off, balloon: off, compression: off, swap: off}
+policy: static
+active: {damon: {sample: 100ms, period: 1s}}
+defaults: {memory: 64MiB}
+vms:
+  less: {workload: {name: toucher, size: 48MiB, args: {levels: [8MiB], period: 200ms}}}
+  more: {start: 4s, workload: {name: toucher, size: 48MiB, args: {period: 200ms}}}
+sample: {fast: 250ms, medium: 250ms, deep: 5s}
+duration: 24s
+"""
+
+
+def test_damon_tells_vms_apart() -> None:
+    """One alone, and then a second one beside it: the kdamond is begun anew for both."""
+    loaded = loads(TWO, name="two.memlab.yaml")
+    if not probe_damon(HOST).works:
+        with pytest.raises(HostError):
+            prepare(loaded)
+        return
+    outcome = Session(prepare(loaded), Nobody()).run()
+    outcome.restored.check()
+    with Derived.open(outcome.recording) as source:
+        for vm, size in (("less", 8 * MIB), ("more", 48 * MIB)):
+            found = settled(source, vm, "active_damon", seconds=2 * 1.0 + 2.5)
+            assert found, vm
+            assert all(abs(truth - size) <= MIB for truth, _ in found), vm
+            assert max(abs(truth - guess) for truth, guess in found) <= 3 * MIB, (vm, found)
+            assert sum(source.series(Entity.VM, "damon_cpu", vm).known) > 0
+    assert read_text(damon.list_path()) == "0"
+
+
+@pytest.fixture
+def somebody_elses() -> Iterator[str | None]:
+    """A list of kdamonds that is not empty: this host's own, or else one made here."""
+    there = read_text(damon.list_path())
+    if there == "0":
+        write_text(damon.list_path(), "2")
+    yield read_text(damon.list_path())
+    if there == "0":
+        write_text(damon.list_path(), "0")
+
+
+def test_damon_that_somebody_uses_is_refused_and_left_as_it_is(
+    somebody_elses: str | None,
+) -> None:
+    with pytest.raises(HostError) as refused:
+        prepare(load(resolve("active-damon")))
+    said = "no DAMON" if somebody_elses is None else f"nr_kdamonds is {somebody_elses}"
+    assert said in refused.value.message and "--box" in refused.value.hint
+    assert read_text(damon.list_path()) == somebody_elses
+    prepare(load(resolve("active-damon"), sets=("active.damon=off",)))
 
 
 def test_the_tax_moves_idle_memory_as_the_formula_says() -> None:

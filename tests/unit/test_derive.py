@@ -40,7 +40,7 @@ def test_every_column_can_be_asked_and_only_the_untold_ones_are_absent(run: Deri
             absent.add((entity, name))
     on_v1 = {(Entity.VM, "compressed"), (Entity.VM, "pool"), (Entity.HOST, "ksm_profit")}
     of_pressing = {f"pressure_{what}" for what in ("cpu", "pushed", "back")}
-    others = {"active_referenced", "referenced_cpu", "active_pressure"}
+    others = {"active_referenced", "referenced_cpu", "active_pressure", "active_damon", "damon_cpu"}
     unasked = {(Entity.VM, name) for name in others | of_pressing}
     assert absent == on_v1 | unasked
     assert run.series(Entity.VM, "active", "vm-2").known[-1] == 300 * PAGE

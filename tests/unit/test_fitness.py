@@ -156,6 +156,9 @@ class TestNeeds:
         assert wanted["baseline"] == set(fitness.ESSENTIAL)
         assert {Feature.KSM, Feature.ZSWAP, Feature.SWAP_FILE} <= wanted["quickstart"]
         assert Feature.ZSWAP not in wanted["sharing"]
+        assert {name for name, needs in wanted.items() if Feature.DAMON in needs} == {
+            "active-damon"
+        }
         assert {name for name, needs in wanted.items() if Feature.QEMU in needs} == {
             "qemu",
             "migrate",

@@ -106,8 +106,10 @@ class TestExtra:
         (base / "nr_kdamonds").write_text("1\n")
         (base / "0/state").write_text("on\n")
         found = probe_extra.probe_damon(roots)
-        assert found.works is False and "somebody uses it" in found.reason
+        assert found.works is False and "somebody else's" in found.reason and found.repair
         (base / "0/state").write_text("off\n")
+        assert probe_extra.probe_damon(roots).works is False
+        (base / "nr_kdamonds").write_text("0\n")
         assert probe_extra.probe_damon(roots).works
 
     @pytest.mark.parametrize(("told", "works"), [("0x0007", True), ("0x0000", False)])
