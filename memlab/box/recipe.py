@@ -108,7 +108,7 @@ else
 fi
 $b hostname memlab-box
 # What is mounted after a start from the saved state is in it already.
-modprobe -a ext4 9p 9pnet_virtio overlay zram
+modprobe -a ext4 9p 9pnet_virtio overlay zram tun
 $b ip link set lo up
 $b sysctl -qw vm.swappiness=60 kernel.printk="3 3 1 3"
 # ksmd gives way to everything (nice 5); with one processor, an emulated one, it would hardly run.

@@ -228,8 +228,9 @@ class Fleet:
     def stop(self) -> None:
         """End all of them; those already ended are passed over."""
         for machine in self.machines.values():
-            if machine.link is not None and machine.ended() is None:
-                with suppress(GuestError):
+            # One that never came to run has nothing to hear, and must not hide why it did not.
+            with suppress(GuestError, VmError):
+                if machine.link is not None and machine.ended() is None:
                     machine.link.send("stop")
         deadline = time.monotonic() + STOP_SECONDS
         for machine in self.machines.values():

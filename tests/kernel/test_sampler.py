@@ -14,6 +14,7 @@ from statistics import median
 import pytest
 
 from memlab.errors import RecordingError
+from memlab.kernel import ksm
 from memlab.record.columns import Entity, Tier
 from memlab.record.derive import Derived
 from memlab.record.observer import LabTarget, Notice, Observer, Periods
@@ -88,12 +89,15 @@ def test_what_is_recorded_is_what_other_witnesses_say(lab: Lab, path: Path) -> N
         wait_for(observer, Tier.MEDIUM, 3)
         resident = rollup(vms[0].pid, "Rss")
         stats = vms[0].link.call("stats")
+        merging = ksm.ksm_merging_pages(vms[0].pid)
     with Derived.open(path) as run:
         assert run.vms == ("idle", "busy")
         last = {name: run.latest(Entity.VM, name, "idle") for name in ("resident", "used", "free")}
         assert last["resident"] == pytest.approx(resident, abs=64 * PAGE)
         assert last["used"] == stats["used_pages"] * PAGE
         assert last["free"] == stats["free_pages"] * PAGE
+        assert merging is not None
+        assert run.latest(Entity.VM, "merged", "idle") == merging * PAGE
         operations = run.series(Entity.VM, "operations", "busy").known
         assert operations and min(operations) > 0
         assert run.series(Entity.VM, "operations", "idle").values[-1] == 0
