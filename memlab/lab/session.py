@@ -27,6 +27,7 @@ from memlab.lab import manifest, outcome
 from memlab.lab.channel import NAME as CONTROL
 from memlab.lab.channel import Channel
 from memlab.lab.damonwatch import DamonWatch
+from memlab.lab.endings import ending_signals, unless_aborted
 from memlab.lab.fleet import SILENT_SECONDS, VERIFY_SECONDS, Fleet
 from memlab.lab.governor import Governor
 from memlab.lab.guests import Guests
@@ -37,7 +38,6 @@ from memlab.lab.outcome import Ended, RunOutcome
 from memlab.lab.place import RECORDING, new_run
 from memlab.lab.prepare import Prepared
 from memlab.lab.presser import Presser
-from memlab.lab.signals import ending_signals
 from memlab.lab.stage import Stage, guard_groups
 from memlab.lab.strangers import record_strangers
 from memlab.record.derive import Derived
@@ -209,17 +209,20 @@ class Session:
                 self._note(f"{machine.config.name} runs{without}")
 
             self.phase = "running"
-            while not self._is_over(self.clock()):
-                now = self.clock()
-                fleet.start_due(now, started)
-                derived.refresh()
-                self._look_after(fleet, recording, owner, now)
-                governor.tick(now)
-                if self.lab.active.presses:
-                    presser.tick(lambda: governor.view(self.clock()), now)
-                damon.tick(fleet.machines, now)
-                self._show(derived, now, governor.state)
-                self._wait(channel, observer, owner, governor, recording)
+            with unless_aborted(owner, lambda why: self._abort(why, recording)):
+                while not self._is_over(self.clock()):
+                    now = self.clock()
+                    fleet.start_due(now, started)
+                    derived.refresh()
+                    self._look_after(fleet, recording, owner, now)
+                    governor.tick(now)
+                    if self.lab.active.presses:
+                        presser.tick(lambda: governor.view(self.clock()), now)
+                    damon.tick(fleet.machines, now)
+                    self._show(derived, now, governor.state)
+                    self._wait(channel, observer, owner, governor, recording)
+            if self._ended is Ended.ABORTED:
+                return  # the guard has given the host back: there is nothing left to look at
             if self.lab.mechanisms.tps.enabled:
                 record_strangers(
                     stage.group.procs(), recording, self.clock(),
@@ -247,9 +250,15 @@ class Session:
             guard_pid=owner.guard.facts.task.pid,
         )
 
+    def _abort(self, reason: str, recording: Recording) -> None:
+        recording.event(self.clock(), "aborted", "", {"why": reason})
+        self.stop(f"guard: {reason}")
+        self._ended = Ended.ABORTED
+
     def _is_over(self, now: float) -> bool:
         if self._stop is not None:
-            self._ended = Ended.ABORTED if self._stop.startswith("guard") else Ended.STOPPED
+            if self._ended is not Ended.ABORTED:
+                self._ended = Ended.STOPPED
             return True
         return now >= self.lab.duration
 
@@ -269,8 +278,7 @@ class Session:
         while self._said:
             recording.event(now, self._said.popleft(), "", {})
         if reason := owner.guard.aborted():
-            recording.event(now, "aborted", "", {"why": reason})
-            self.stop(f"guard: {reason}")
+            self._abort(reason, recording)
         elif not owner.guard.alive():
             owner.guard = owner.guard.replace(owner.journal)
             recording.event(now, "guard-replaced", "", {})

@@ -1,4 +1,4 @@
-"""What ends a run from outside."""
+"""What ends a run from outside: a signal, or the guard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
+
+from memlab.errors import MemlabError
+from memlab.kernel.owner import Owner
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,3 +28,15 @@ def ending_signals(stop: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def unless_aborted(owner: Owner, abort: Callable[[str], None]) -> Iterator[None]:
+    """What fails because the guard has taken the lab's cgroups away is no failure of its own:
+    `abort` hears the guard's reason."""
+    try:
+        yield
+    except MemlabError:
+        if (reason := owner.guard.aborted()) is None:
+            raise
+        abort(reason)
