@@ -145,10 +145,10 @@ def _wanted(items: Sequence[pytest.Item]) -> dict[str, list[str]]:
 
 
 def _lay_out(folder: Path) -> None:
-    """The tests, and how pytest is set up: without memlab, which the box has."""
-    shutil.copytree(
-        ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "captured")
-    )
+    """The tests, the benchmarks that they hold, and how pytest is set up; the box has memlab."""
+    leave = shutil.ignore_patterns("__pycache__", "captured")
+    for name in ("tests", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", folder)
     give(*folder.rglob("*"))
 
