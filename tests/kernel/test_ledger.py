@@ -16,6 +16,7 @@ from benchmarks.ledger import Phase, measure
 from memlab.kernel import cgroup
 from memlab.kernel.cgroup import Layout
 from memlab.units import MIB, PAGE
+from tests.kernel.lacking import kernel
 
 pytestmark = pytest.mark.kernel
 
