@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from memlab.box.lab import SLOW
 from memlab.lab.load import loads
 from memlab.lab.manifest import BOX
 from memlab.lab.prepare import prepare
@@ -65,8 +66,6 @@ window: {from: 5s, until: 60s}
 """
 PHASES: Final = {"merged": (9.0, 13.0), "pushed out": (28.0, 41.0), "read back": (48.0, 60.0)}
 """Seconds of the run from and until; nothing but the reader moves then."""
-SLOW: Final = 2.0
-"""By what all times are multiplied where the CPU is emulated, as `memlab up --box` does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,12 @@ def slowness() -> float:
     return found if found > NOISE else 1.0
 
 
+def slow_motion(by: float = 2.0) -> float:
+    """By what a lab's times are multiplied here: `by` where the CPU is emulated, as `up --box` does
+    it by itself."""
+    return by if slowness() > 1 else 1.0
+
+
 def _loop() -> float:
     began, total = time.process_time(), 0
     for number in range(ROUNDS):

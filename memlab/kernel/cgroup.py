@@ -88,17 +88,11 @@ class MemoryGroup(Protocol):
     def set_min(self, size: int) -> Applied | None:
         """Memory that is never reclaimed (v2)."""
 
-    def set_high(self, size: int | None) -> Applied | None:
-        """Threshold above which it is throttled and reclaimed (v2)."""
-
-    def set_swap_max(self, size: int | None) -> Applied | None:
-        """Cap of its swap, compressed pages included (v2)."""
-
     def set_zswap_max(self, size: int | None) -> Applied | None:
         """Cap of its compressed pool (v2)."""
 
-    def set_zswap_writeback(self, *, on: bool) -> Applied | None:
-        """Whether its compressed pages may go on to the swap device (v2, 6.8)."""
+    def set_control(self, file: str, value: str) -> Applied | None:
+        """Any other control of v2, by its file; None where there is no such file."""
 
     def reclaim(self, size: int) -> int | None:
         """Push `size` bytes out: bytes by which usage fell (v2)."""

@@ -114,20 +114,12 @@ class V1Group:
         """None: v1 protects nothing."""
         return None
 
-    def set_high(self, size: int | None) -> Applied | None:
-        """None: v1 has no throttling threshold."""
-        return None
-
-    def set_swap_max(self, size: int | None) -> Applied | None:
-        """None: v1 limits swap only together with memory (see `set_swap_limit`)."""
-        return None
-
-    def set_zswap_writeback(self, *, on: bool) -> Applied | None:
-        """None: on v1 the compressed pool belongs to nobody."""
-        return None
-
     def set_zswap_max(self, size: int | None) -> Applied | None:
         """None: v1 charges the compressed pool to nobody (see `zswap.PoolGate`)."""
+        return None
+
+    def set_control(self, file: str, value: str) -> Applied | None:
+        """None: v1 has other files, of other meanings."""
         return None
 
     def reclaim(self, size: int) -> int | None:

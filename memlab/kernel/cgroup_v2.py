@@ -110,29 +110,16 @@ class V2Group:
 
     def set_min(self, size: int) -> Applied | None:
         """Memory that is never reclaimed (4.18); None where the file is absent."""
-        return self._turn("memory.min", str(size))
-
-    def set_high(self, size: int | None) -> Applied | None:
-        """Above it the group is throttled and reclaimed, never killed."""
-        return self._turn("memory.high", _word(size))
-
-    def set_swap_max(self, size: int | None) -> Applied | None:
-        """Cap of the group's swap, compressed pages included; None where the kernel has no swap
-        accounting."""
-        return self._turn("memory.swap.max", _word(size))
-
-    def set_zswap_writeback(self, *, on: bool) -> Applied | None:
-        """Whether the group's compressed pages may go on to the swap device, and pages that the
-        pool refuses to the device (6.8); None where the file is absent."""
-        return self._turn("memory.zswap.writeback", str(int(on)))
+        return self.set_control("memory.min", str(size))
 
     def set_zswap_max(self, size: int | None) -> Applied | None:
         """Cap of the group's compressed pool (5.19); None where the file is absent."""
-        return self._turn("memory.zswap.max", _word(size))
+        return self.set_control("memory.zswap.max", _word(size))
 
-    def _turn(self, name: str, value: str) -> Applied | None:
-        file = self.path / name
-        return write_text(file, value) if file.exists() else None
+    def set_control(self, file: str, value: str) -> Applied | None:
+        """Any other control, such as memory.high; None where the kernel has no such file."""
+        path = self.path / file
+        return write_text(path, value) if path.exists() else None
 
     def reclaim(self, size: int) -> int | None:
         """Push `size` bytes out now (`memory.reclaim`, 5.19): bytes by which usage fell, or None.

@@ -7,18 +7,16 @@ back: they go with the VM's group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from memlab.errors import HostError
 from memlab.kernel.cgroup import MemoryGroup
-from memlab.kernel.files import Applied
 from memlab.lab.values import Amount
 from memlab.lab.vmspec import VmSpec
 from memlab.units import format_size
 
 Value = Amount | bool
-_Turn = Callable[[MemoryGroup, int], Applied | None]
 
 FILES: Final[Mapping[str, str]] = {
     "high": "memory.high",
@@ -27,12 +25,6 @@ FILES: Final[Mapping[str, str]] = {
     "zswap_writeback": "memory.zswap.writeback",
 }
 """The file of each control."""
-_TURN: Final[Mapping[str, _Turn]] = {
-    "high": lambda group, size: group.set_high(size),
-    "swap_max": lambda group, size: group.set_swap_max(size),
-    "zswap_max": lambda group, size: group.set_zswap_max(size),
-    "zswap_writeback": lambda group, on: group.set_zswap_writeback(on=bool(on)),
-}
 
 
 def asked(vm: VmSpec) -> dict[str, Value]:
@@ -41,22 +33,22 @@ def asked(vm: VmSpec) -> dict[str, Value]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def turn(group: MemoryGroup, vm: VmSpec, name: str, value: Value) -> str:
-    """Set one control; what was asked and what was got.
+def turn(group: MemoryGroup, name: str, value: Value, *, vm: str, memory: int) -> str:
+    """Set one control of `vm`, a percentage being of its `memory` (bytes); what it is now.
 
     HostError if this kernel does not have it, or keeps another value.
     """
-    number = value.of(vm.memory) if isinstance(value, Amount) else int(value)
-    applied = _TURN[name](group, number)
+    number = value.of(memory) if isinstance(value, Amount) else int(value)
+    applied = group.set_control(FILES[name], str(number))
     if applied is None:
         raise HostError(
-            f"this host has no {FILES[name]}, which cgroup.{name} of {vm.name} sets",
+            f"this host has no {FILES[name]}, which cgroup.{name} of {vm} sets",
             hint="it takes cgroup v2 and a kernel that has it; or use --box",
         )
     if not applied.took:
         raise HostError(
             f"{applied.path} did not take {applied.asked!r}; it says {applied.got!r}",
-            hint=f"take cgroup.{name} out of {vm.name}, or choose another value",
+            hint=f"take cgroup.{name} out of {vm}, or choose another value",
         )
     shown = format_size(number) if isinstance(value, Amount) else ("on" if value else "off")
     return f"{FILES[name]} {shown}"

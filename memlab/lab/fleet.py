@@ -91,7 +91,7 @@ class Fleet:
         if spec.reservation:
             group.set_min(spec.reservation)
         for name, value in controls.asked(spec).items():
-            controls.turn(group, spec, name, value)
+            controls.turn(group, name, value, vm=spec.name, memory=spec.memory)
         with ExitStack() as opened:
             machine = self._make(spec, owner, group, opened)
             self.machines[spec.name] = machine

@@ -104,7 +104,9 @@ class Hands:
     def apply(self, setting: Setting) -> list[str]:
         """Carry out a setting; one line for each thing done, what was asked and what was got."""
         if setting.kind is SettingKind.CGROUP:
-            return [f"{name}: {self._control(name, setting)}" for name in setting.vms]
+            return [
+                f"{name}: {self._control(self._machine(name), setting)}" for name in setting.vms
+            ]
         if setting.kind in _OF_A_VM:
             return [
                 f"{name}: {_OF_A_VM[setting.kind](self, self._machine(name), setting.value)}"
@@ -175,11 +177,11 @@ class Hands:
         kernel = "kept by the policies alone (cgroup v1)" if applied is None else "memory.min"
         return f"reservation {format_size(size)}, {kernel}"
 
-    def _control(self, name: str, setting: Setting) -> str:
-        value = setting.value
+    def _control(self, machine: Vm, setting: Setting) -> str:
+        value, vm = setting.value, machine.config.name
         assert isinstance(value, Amount | bool)
-        spec = next(vm for vm in self.lab.vms if vm.name == self._machine(name).config.name)
-        return controls.turn(self._fleet.groups[name], spec, setting.key, value)
+        group, memory = self._fleet.groups[vm], machine.config.memory
+        return controls.turn(group, setting.key, value, vm=vm, memory=memory)
 
     def _shares(self, machine: Vm, value: int) -> str:
         self.claims[machine.config.name].shares = value

@@ -221,16 +221,17 @@ class Session:
                     damon.tick(fleet.machines, now)
                     self._show(derived, now, governor.state)
                     self._wait(channel, observer, owner, governor, recording)
-            if self._ended is Ended.ABORTED:
-                return  # the guard has given the host back: there is nothing left to look at
-            if self.lab.mechanisms.tps.enabled:
-                record_strangers(
-                    stage.group.procs(), recording, self.clock(),
-                    note=self._note, roots=self._roots,
-                )  # fmt: skip
-            hands.release()
-            stage.relax()
-            self._verify(fleet, recording)
+                if self._ended is not Ended.ABORTED:  # else all of it has gone already
+                    self._wind_up(stage, hands, fleet, recording)
+
+    def _wind_up(self, stage: Stage, hands: Hands, fleet: Fleet, recording: Recording) -> None:
+        """The last looks, while all VMs are still there."""
+        if self.lab.mechanisms.tps.enabled:
+            ours = stage.group.procs()
+            record_strangers(ours, recording, self.clock(), note=self._note, roots=self._roots)
+        hands.release()
+        stage.relax()
+        self._verify(fleet, recording)
 
     def _observer(self, owner: Owner, stage: Stage) -> Observer:
         sample = self.lab.sample

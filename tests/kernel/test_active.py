@@ -20,6 +20,7 @@ from memlab.lab.stretch import stretch
 from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.units import MIB
+from tests.pace import slow_motion
 
 pytestmark = pytest.mark.kernel
 
@@ -59,7 +60,7 @@ def test_damon_follows_the_staircase_or_is_refused_where_it_is_somebody_elses() 
     """Within 8 MiB of the truth whenever that was the same for two periods and a look."""
     free, before = probe_damon(HOST), read_text(damon.list_path())
     if free.works:
-        slower = slowness()
+        slower = slow_motion()
         loaded = stretch(load(resolve("active-damon"), sets=("expect=[]",)), slower)
         outcome = Session(prepare(loaded), Nobody()).run()
         outcome.restored.check()
@@ -77,12 +78,6 @@ def test_damon_follows_the_staircase_or_is_refused_where_it_is_somebody_elses() 
             run("active-damon")
         assert refused.value.message == free.reason and refused.value.hint
     assert read_text(damon.list_path()) == before
-
-
-def slowness() -> float:
-    """An emulated CPU needs some seconds to touch what the truth says it uses: slow motion there,
-    as `memlab up --box` has it."""
-    return 2.0 if "QEMU TCG" in (read_text(Path("/proc/cpuinfo")) or "") else 1.0
 
 
 def settled(source: Derived, vm: str, name: str, *, seconds: float) -> list[tuple[float, float]]:

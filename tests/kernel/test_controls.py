@@ -14,7 +14,7 @@ from memlab.lab.session import Nobody, Session
 from memlab.lab.stretch import stretch
 from memlab.record.derive import Derived
 from tests.kernel.lacking import is_v2, kernel, lacking
-from tests.pace import slowness
+from tests.pace import slow_motion
 
 pytestmark = pytest.mark.kernel
 
@@ -50,7 +50,7 @@ WRITEBACK = ", zswap_writeback: off"
 def run(folder: Path, *, writeback: str = "") -> RunOutcome:
     path = folder / "controls.memlab.yaml"
     path.write_text(LAB.format(writeback=writeback))
-    loaded = stretch(load(path), 1.0 if slowness() == 1 else 2.5)
+    loaded = stretch(load(path), slow_motion(2.5))
     outcome = Session(prepare(loaded), Nobody()).run()
     outcome.restored.check()
     return outcome

@@ -13,10 +13,8 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks.ledger import Phase, measure
-from memlab.kernel import cgroup
-from memlab.kernel.cgroup import Layout
 from memlab.units import MIB, PAGE
-from tests.kernel.lacking import kernel
+from tests.kernel.lacking import SLOTS_IN_STOCK, is_v2, kernel
 
 pytestmark = pytest.mark.kernel
 
@@ -24,9 +22,8 @@ SMALLEST_VM = 48
 """MiB configured, of the lab in benchmarks/ledger.py."""
 LAG = 5 * 64 * PAGE / MIB
 """What the counters of five groups may lag by, MiB: 64 pages of each (MEMCG_CHARGE_BATCH)."""
-SLOT_CACHE = 2 * 64 * PAGE / MIB
-"""Slots that a processor has taken for the next pages, and those that it has not given back yet
-(mm/swap_slots.c, until 6.15), MiB: used by /proc/swaps, and charged to nobody."""
+SLOT_CACHE = SLOTS_IN_STOCK * PAGE / MIB
+"""Slots that a processor keeps, MiB: used by /proc/swaps, and charged to nobody."""
 
 Phases = dict[str, Phase]
 
@@ -37,10 +34,6 @@ def phases() -> Phases:
     for phase in found:
         sys.stdout.write(f"{asdict(phase)}\n")  # pytest -rA shows it
     return {phase.name: phase for phase in found}
-
-
-def is_v2() -> bool:
-    return cgroup.layout() is Layout.V2
 
 
 def known(value: float | None) -> float:

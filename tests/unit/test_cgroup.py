@@ -74,7 +74,8 @@ def test_v1_figures() -> None:
     assert group.limit() is None and group.oom_kills() == 0
     assert group.procs() == (PID,)
     assert group.pressure() == Pressure(0, 0)
-    assert group.set_min(1) is group.set_high(1) is group.set_zswap_max(1) is None
+    assert group.set_min(1) is group.set_zswap_max(1) is None
+    assert group.set_control("memory.high", "1") is None
     assert group.reclaim(MIB) is None
 
 

@@ -46,7 +46,10 @@ def test_they_are_read_and_written(group: MemoryGroup) -> None:
     }  # fmt: skip
     for file in controls.FILES.values():
         (group.path / file).write_text("")
-    said = [controls.turn(group, bound, name, value) for name, value in wanted.items()]
+    said = [
+        controls.turn(group, name, value, vm="bound", memory=bound.memory)
+        for name, value in wanted.items()
+    ]
     assert said == [
         "memory.high 8.0 MiB", "memory.swap.max 4.0 MiB", "memory.zswap.max 1.0 MiB",
         "memory.zswap.writeback off",
@@ -56,9 +59,8 @@ def test_they_are_read_and_written(group: MemoryGroup) -> None:
 
 
 def test_a_kernel_without_one_is_named(group: MemoryGroup) -> None:
-    bound = loads(LAB).lab.vms[1]
     with pytest.raises(HostError, match=r"no memory\.zswap\.writeback, which cgroup\.zswap_writeb"):
-        controls.turn(group, bound, "zswap_writeback", False)
+        controls.turn(group, "zswap_writeback", False, vm="bound", memory=MIB)
 
 
 def test_a_lab_with_them_needs_v2() -> None:
