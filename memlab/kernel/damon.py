@@ -25,10 +25,14 @@ from typing import Final
 
 from memlab.errors import HostError, KernelError
 from memlab.kernel.files import HOST, Roots, read_int, read_text, write_text
+from memlab.kernel.procs import release_of
 from memlab.units import PAGE
 
 MODULES: Final = ("damon_reclaim", "damon_lru_sort", "damon_stat")
 """Users of DAMON in the kernel itself: while one is on, it refuses all others."""
+
+FIRST: Final = (6, 6)
+"""The first kernel whose schemes can be kept to one target (filters of the type `target`)."""
 
 _LARGEST: Final = 2**32 - 1
 _LARGEST_SIZE: Final = 2**64 - 1
@@ -75,7 +79,7 @@ def list_path(roots: Roots = HOST) -> Path:
 
 
 def must_be_free(roots: Roots = HOST) -> None:
-    """HostError if this kernel has no DAMON, or somebody else uses it. Only looks.
+    """HostError if this kernel has no DAMON, one that is too old, or somebody else uses it. Looks.
 
     KernelError for a user who may not look: the files are root's alone.
     """
@@ -84,6 +88,12 @@ def must_be_free(roots: Roots = HOST) -> None:
         raise HostError(
             "this kernel has no DAMON with a sysfs interface",
             hint="use a kernel with CONFIG_DAMON_SYSFS, or --box; or leave out active.damon",
+        )
+    if (0, 0) < (release := release_of(roots)) < FIRST:
+        raise HostError(
+            f"DAMON of Linux {release[0]}.{release[1]} cannot count for one VM alone: filters by "
+            "target came with 6.6",
+            hint="use a kernel of 6.6 or later, or --box; or leave out active.damon",
         )
     if count != "0":
         raise HostError(

@@ -65,7 +65,7 @@ def probe_mglru(roots: Roots) -> Finding:
 
 
 def probe_damon(roots: Roots, *, root: bool = True) -> Finding:
-    """Whether DAMON can watch the VMs: it is there, and nobody else uses it (sysfs since 5.18)."""
+    """Whether DAMON can watch the VMs: it can count by VM (6.6), and nobody else uses it."""
 
     def work() -> str:
         damon.must_be_free(roots)

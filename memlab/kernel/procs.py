@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,15 @@ def boottime_ns() -> int:
 def boot_id(roots: Roots = HOST) -> str | None:
     """The name of this boot, another one after each (`/proc/sys/kernel/random/boot_id`)."""
     return read_text(roots.proc / "sys/kernel/random/boot_id")
+
+
+def release_of(roots: Roots = HOST) -> tuple[int, int]:
+    """The running kernel's version and patch level, (6, 1) of 6.1.0-38-amd64; (0, 0) if unknown.
+
+    For what a kernel shows only to whom has turned a knob; what can be looked for is looked for.
+    """
+    found = re.match(r"(\d+)\.(\d+)", read_text(roots.proc / "sys/kernel/osrelease") or "")
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def parse_cpu_ns(raw: bytes) -> int:

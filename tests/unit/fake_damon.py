@@ -42,7 +42,7 @@ class FakeDamon:
     """The tree below `sys`, which refuses as the kernel does (6.12)."""
 
     def __init__(self, sys: Path) -> None:
-        self.roots = Roots(sys=sys)
+        self.roots = Roots(proc=sys.parent / "proc-of-damon", sys=sys)
         self.list = damon.list_path(self.roots)
         self.list.parent.mkdir(parents=True)
         self.list.write_text("0\n")

@@ -66,6 +66,16 @@ class TestWhoseItIs:
             damon.must_be_free(Roots(sys=tmp_path))
         assert "CONFIG_DAMON_SYSFS" in refused.value.hint
 
+    def test_a_kernel_whose_damon_cannot_count_by_vm(self, fake: FakeDamon) -> None:
+        release = fake.roots.proc / "sys/kernel/osrelease"
+        release.parent.mkdir(parents=True)
+        release.write_text("6.5.0-18-generic\n")
+        with pytest.raises(HostError, match=r"Linux 6\.5 .* came with 6\.6") as refused:
+            damon.must_be_free(fake.roots)
+        assert "--box" in refused.value.hint
+        release.write_text("6.12.43+deb13-amd64\n")
+        damon.must_be_free(fake.roots)
+
     @pytest.mark.parametrize(("state", "said"), [("on", "1 and one is on,"), ("off", "1, and")])
     def test_somebody_elses_whether_it_runs_or_not(
         self, fake: FakeDamon, state: str, said: str
