@@ -53,6 +53,8 @@ class Row:
     ksmd_cpu: Spread
     observer_cpu: Spread
     actions: Spread
+    out_of_memory: int
+    """Guests that ran out of memory, in the worst of the runs."""
 
     @property
     def acted(self) -> bool:
@@ -135,4 +137,5 @@ def _row(name: str, runs: Sequence[Measured], reference: Measured) -> Row:
         ksmd_cpu=spread(lambda run: run.ksmd_cpu),
         observer_cpu=spread(lambda run: run.observer_cpu),
         actions=spread(lambda run: float(run.actions)),
+        out_of_memory=max((run.out_of_memory for run in good), default=0),
     )

@@ -29,6 +29,7 @@ class Measured:
 
     `work` is operations per second of each VM that works. `saved` is bytes by mechanism. `p99` is
     that of the slowest VM, seconds. `swapped_in` counts pages from the device, per second.
+    `out_of_memory` counts the guests in which an application got no frame: their work stood still.
     `void` says why the run cannot be compared; empty if it can.
     """
 
@@ -45,6 +46,7 @@ class Measured:
     observer_cpu: float | None = None
     used: float | None = None
     actions: int = 0
+    out_of_memory: int = 0
     void: str = ""
 
     @property
@@ -77,6 +79,7 @@ def measured(source: Source) -> Measured:
         observer_cpu=window.mean(Entity.LAB, "observer_cpu"),
         used=window.at_deep("used"),
         actions=sum(choice.action != LEFT_ALONE for choice in source.choices()),
+        out_of_memory=len({one.vm for one in source.events() if one.kind == "out-of-memory"}),
         void=_void(source),
     )
 

@@ -17,6 +17,8 @@ DID_NOT_ACT: Final = "did not act"
 def notes(row: Row) -> str:
     """What a reader has to know beside the figures."""
     found = [] if row.acted or not row.runs > len(row.void) else [DID_NOT_ACT]
+    if row.out_of_memory:
+        found.append(f"{row.out_of_memory} of {len(row.each)} guests out of memory")
     if row.void:
         found.append(f"{len(row.void)} of {row.runs} runs void: {row.void[0]}")
     return "; ".join(found)
@@ -121,6 +123,7 @@ def _figures(row: Row) -> dict[str, Any]:
         "runs": row.runs,
         "void": list(row.void),
         "acted": row.acted,
+        "out_of_memory": row.out_of_memory,
         "each": _spreads(row.each),
         "saved": _spreads({str(name): spread for name, spread in row.saved.items()}),
         **_spreads(spreads),

@@ -99,6 +99,19 @@ def test_the_figures_of_a_recording() -> None:
         source, happened=(Event(2.0, "policy-failed", "", {"why": "policy x raised"}),)
     )
     assert measured(dismissed).void == "policy x raised"
+    dry = [
+        Event(float(time), "out-of-memory", vm, {"asked": 4096}) for time, vm in enumerate("aab")
+    ]
+    assert measured(replace(source, happened=tuple(dry))).out_of_memory == 2
+
+
+def test_guests_that_ran_out_of_memory_are_told() -> None:
+    """Their work stands still, and nothing else in the table says why."""
+    runs = [replace(run("x", a=0.0, b=1.0), out_of_memory=1), run("x", a=100.0, b=300.0)]
+    found = compare(runs, REFERENCE)
+    assert "1 of 2 guests out of memory" in shown(found)
+    assert figures(found)["rows"][0]["out_of_memory"] == 1
+    assert "out of memory" not in shown(compare(runs[1:], REFERENCE))
 
 
 def shown(found: Any) -> str:
