@@ -1,32 +1,26 @@
 """The one place where a decision becomes a write: asked, got, and how long it took.
 
 Sharing is ksmd's switch and pace, journalled before it is turned. A balloon is a command to the
-guest's driver, whose achieved size comes later as an event. Reclaim pushes pages of the VM that
-was chosen out by process_madvise(MADV_PAGEOUT), because lowering the limit of a busy v1 cgroup
-blocks for seconds or is refused, and lets the kernel choose the victim (kernel-notes §3).
+guest's driver, whose achieved size comes later as an event. Reclaim and aging are done to the VM's
+guest memory (`guestmemory`), with the compressed pool's door open or shut.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from memlab.control.policy import Action, Balloon, Block, Mechanism, Reclaim, Share
+from memlab.control.guestmemory import PATIENCE, GuestMemory, Swept
+from memlab.control.policy import Action, Age, Balloon, Block, Mechanism, Reclaim, Share
 from memlab.errors import VmError
 from memlab.kernel.cgroup_tree import freeze
-from memlab.kernel.files import HOST, Applied, Roots, read_text
-from memlab.kernel.madvise import pageout
-from memlab.units import MIB, PAGE, format_size
-from memlab.vm.base import Target, Vm
-
-PIECE: Final = 1 * MIB
-PATIENCE: Final = 0.5
-"""A squeeze is cut off after so many seconds: the loop has other VMs to look after."""
+from memlab.kernel.files import HOST, Applied, Roots
+from memlab.units import format_size
+from memlab.vm.base import Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +30,6 @@ class Done:
     asked: str
     got: str
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a squeeze went over (`passed`), pushed out of its frames, and took in the end (`net`:
-    less what came back meanwhile), bytes."""
-
-    passed: int = 0
-    pushed: int = 0
-    net: int = 0
 
 
 class Pool(Protocol):
@@ -65,7 +49,7 @@ class Pool(Protocol):
 class Actuator:
     """Carries out actions on running VMs. `turn` journals a knob and turns it.
 
-    `patience` is how many seconds one squeeze may take.
+    `patience` is how many seconds one deed on a guest's memory may take.
     """
 
     def __init__(
@@ -82,9 +66,8 @@ class Actuator:
         self._machines = machines
         self._pool = pool
         self._compression = compression
-        self._patience = patience
         self._roots = roots
-        self._cursors: dict[str, int] = {}
+        self._memory = GuestMemory(patience, roots)
         self.blocked: set[str] = set()
         """VMs that a policy lets not run now."""
 
@@ -99,6 +82,8 @@ class Actuator:
             case Reclaim(vm=vm, size=size, into=into):
                 asked = f"{format_size(size)} into {into}"
                 got = self._reclaim(vm, size, into)
+            case Age(vm=vm):
+                asked, got = "its pages taken for old", self._age(vm)
             case Block(vm=vm, on=on):
                 asked, got = "blocked" if on else "runs again", self._block(vm, on)
         return Done(asked, got, time.monotonic() - began)
@@ -146,7 +131,7 @@ class Actuator:
         with self._door(into) as look:
             if look is None:
                 return "0 B: the pool takes no pages now"
-            swept = self._squeeze(vm.target, lambda so_far: so_far.net >= size, look)
+            swept = self._memory.squeeze(vm.target, lambda so_far: so_far.net >= size, look)
         return format_size(max(0, swept.net))
 
     def press(self, name: str, size: int, into: Mechanism) -> Swept | None:
@@ -161,7 +146,13 @@ class Actuator:
         with self._door(into) as look:
             if look is None:
                 return None
-            return self._squeeze(vm.target, lambda so_far: so_far.pushed >= size, look)
+            return self._memory.squeeze(vm.target, lambda so_far: so_far.pushed >= size, look)
+
+    def _age(self, name: str) -> str:
+        vm = self._machines.get(name)
+        if vm is None or vm.ended():
+            return "the VM runs no more"
+        return f"{format_size(self._memory.age(vm.target))} gone over"
 
     @contextmanager
     def _door(self, into: Mechanism) -> Iterator[Callable[[], None] | None]:
@@ -173,37 +164,3 @@ class Actuator:
             yield self._pool.keep
         else:
             yield None
-
-    def _squeeze(
-        self, target: Target, enough: Callable[[Swept], bool], look: Callable[[], None]
-    ) -> Swept:
-        """Go round the guest's memory, from where we last were, until it is enough.
-
-        `look` is called after each piece. A fast machine compresses more in 20 ms than a small
-        pool holds: between two looks of the keeper 14 MiB went into a pool of 8.
-        """
-        swept = Swept()
-        if target.ram_start is None or target.ram_bytes is None:
-            return swept
-        deadline = time.monotonic() + self._patience
-        first = now = self._resident(target.pid)
-        cursor = self._cursors.get(target.name, 0)
-        pidfd = os.pidfd_open(target.pid)
-        try:
-            for _ in range(-(-target.ram_bytes // PIECE)):
-                length, was = min(PIECE, target.ram_bytes - cursor), now
-                pageout(pidfd, target.ram_start + cursor, length)
-                cursor = (cursor + length) % target.ram_bytes
-                now = self._resident(target.pid)
-                swept = Swept(swept.passed + length, swept.pushed + max(0, was - now), first - now)
-                look()
-                if enough(swept) or time.monotonic() > deadline:
-                    break
-        finally:
-            os.close(pidfd)
-        self._cursors[target.name] = cursor
-        return swept
-
-    def _resident(self, pid: int) -> int:
-        text = read_text(self._roots.proc / str(pid) / "statm")
-        return int(text.split()[1]) * PAGE if text else 0

@@ -2,9 +2,9 @@
 
 It uses what a host can know and the published policies do not use:
 
-- **Sharing while it pays.** ksmd runs fast while pages still merge (what is saved keeps growing)
-  and at a tenth of the pace when it does not: at a full scan's pace it would take a core from the
-  VMs for nothing.
+- **Sharing while it pays.** ksmd runs fast once pages merge (what is saved keeps growing) and at a
+  tenth of the pace when they do not: at a full scan's pace it would take a core from the VMs for
+  nothing.
 - **Ghosts before anything else.** Memory that a guest has freed and its host still backs is handed
   over by the balloon at no price to anybody. A guest's cache is no ghost: it is left to the guest.
 - **Cold VMs make the room.** The kernel takes from every cgroup in proportion to its size, however
@@ -13,6 +13,9 @@ It uses what a host can know and the published policies do not use:
   past the compressed pool, which is kept for pages that will be wanted again.
 - **Faults are the brake.** A VM that fetches back what it lost is left alone for a while, and twice
   as long each time it happens again.
+- **Who does not wait is made old.** While one VM waits for its memory, the kernel is told to take
+  all pages of the others for old. What they use is young again at their next touch; what they do
+  not use is then the first to go, and not the last pages of the one that waits.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import ClassVar, Final
 
 from memlab.control.policy import (
     Action,
+    Age,
     Balloon,
     Decision,
     LeftAlone,
@@ -36,6 +40,13 @@ from memlab.control.settings import Scales, duration, number, percent
 from memlab.units import MIB, PAGE, format_size
 
 _SMALLEST: Final = 1 * MIB
+_BUSY: Final = 0.02
+"""Part of a core. An idle guest with its driver takes 0.1 %; a touch of a page that is there, and
+what a service does with it, some µs: at 2 % a VM can have touched 10 MiB in the last second."""
+
+
+_LATELY: Final = 3.0
+"""Seconds for which a gain of sharing counts, and for which it is given a chance at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,7 @@ class BestSettings:
     step: float = percent(0.15, "largest piece pushed out of one VM in a tick, of its size")
     coming_back: float = percent(0.02, "part of what is out that may come back in a second")
     patience: float = duration(2, "how long a VM that fetched pages back is left alone at first")
+    waiting: float = number(500, "faults a second of a VM for which the others' memory is made old")
     growth: float = percent(0.005, "of the budget: sharing pays while it gains so much a second")
     slow: float = number(10, "ksmd's pace is divided by this while sharing gains nothing")
     fast: float = number(3, "and multiplied by this while it does")
@@ -69,7 +81,8 @@ class _Sharing:
 
     saved: int = 0
     seen: float = 0.0
-    gained: float = 0.0
+    began: float = 0.0
+    gained: float | None = None
     pace: int | None = None
 
 
@@ -92,11 +105,16 @@ class Best:
 
     def decide(self, view: View) -> Decision:
         """Sharing, then ghosts, then the coldest VMs until the headroom is there."""
-        found = [*self._share(view), *self._ghosts(view), *self._reclaim(view)]
+        found = [
+            *self._share(view),
+            *self._ghosts(view),
+            *self._reclaim(view),
+            *self._age(view),
+        ]
         actions = tuple(one for one in found if not isinstance(one, LeftAlone))
         left = tuple(one for one in found if isinstance(one, LeftAlone))
         kinds = {type(action) for action in actions}
-        state = "makes room" if Reclaim in kinds else "takes ghosts" if Balloon in kinds else "calm"
+        state = next((word for kind, word in _STATES if kind in kinds), "calm")
         return Decision(state, actions, left)
 
     # Sharing
@@ -107,19 +125,17 @@ class Best:
             return
         memory = self._state.sharing
         if memory.pace is None:
-            memory.pace, memory.gained = view.pages_to_scan or 100, view.time
-        gains = self._gains(view)
-        factor = self.settings.fast if gains else 1 / max(1.0, self.settings.slow)
+            memory.pace, memory.began = view.pages_to_scan or 100, view.time
+        factor, word = self._worth(view)
         pages = max(1, round(memory.pace * factor))
-        saved = format_size(view.saved_sharing or 0)
-        why = f"{saved} saved, and it {'still gains' if gains else 'gains no more'}"
+        why = f"{format_size(view.saved_sharing or 0)} saved, {word}"
         if view.sharing_on and pages == view.pages_to_scan:
             yield LeftAlone(Mechanism.SHARING, f"at its pace: {why}")
         else:
             yield Share(True, why, pages)
 
-    def _gains(self, view: View) -> bool:
-        """Whether sharing has gained lately: in the last two seconds, or VMs have just grown."""
+    def _worth(self, view: View) -> tuple[float, str]:
+        """How fast ksmd should run, as a factor of the lab's pace, and why: by what it gains."""
         memory = self._state.sharing
         saved = view.saved_sharing or 0
         seconds = view.time - memory.seen
@@ -127,7 +143,11 @@ class Best:
             if saved - memory.saved >= self.settings.growth * view.budget * seconds:
                 memory.gained = view.time
             memory.saved, memory.seen = saved, view.time
-        return view.time - memory.gained <= 3
+        if memory.gained is not None and view.time - memory.gained <= _LATELY:
+            return self.settings.fast, "and it still gains"
+        if view.time - memory.began <= _LATELY:
+            return 1.0, "and it has just begun"
+        return 1 / max(1.0, self.settings.slow), "and it gains no more"
 
     # Ghosts
 
@@ -211,11 +231,30 @@ class Best:
             return f"it fetches pages back ({vm.major_faults:,.0f} faults/s)"
         if now < memory.until:
             return f"it fetched pages back; left alone until {memory.until:.0f} s"
-        if (vm.operations or 0.0) > 0 and not memory.pushed and vm.out is None:
+        if vm.out is None and _is_busy(vm) and not memory.pushed:
             return "it works, and what it has out is not known"
-        if _is_hot(vm) and not _surplus(vm):
-            return f"it works ({vm.operations:,.0f} operations/s)"
+        if _is_busy(vm) and not _surplus(vm):
+            return f"it works ({vm.cpu:.1%} of a core)"
         return ""
+
+    # Those that wait
+
+    def _age(self, view: View) -> Iterator[Action | LeftAlone]:
+        """While a VM waits for what it lost, the memory of those that do not is made old."""
+        known = [vm for vm in view.vms if vm.resident is not None]
+        most = max((vm.major_faults or 0.0 for vm in known), default=0.0)
+        if most < self.settings.waiting:
+            return
+        waits = [vm.name for vm in known if (vm.major_faults or 0.0) >= most / 4]
+        for vm in known:
+            if vm.name in waits:
+                yield LeftAlone(Mechanism.SWAP, "not made old: it waits for memory", vm.name)
+            else:
+                yield Age(vm.name, f"{', '.join(waits)} waits for memory, and it does not")
+
+
+_STATES: Final = ((Reclaim, "makes room"), (Age, "makes old"), (Balloon, "takes ghosts"))
+"""The word for what a decision does, by the first of these actions that is in it."""
 
 
 def _heat(vm: VmView) -> float:
@@ -225,10 +264,10 @@ def _heat(vm: VmView) -> float:
     return faults / max(vm.out or 0, 4 * MIB)
 
 
-def _is_hot(vm: VmView) -> bool:
-    """Whether it works more than it sleeps: then the kernel's own lists know better what is cold
-    in it than a sweep through its memory."""
-    return (vm.operations or 0.0) * PAGE > 0.25 * (vm.resident or 1)
+def _is_busy(vm: VmView) -> bool:
+    """Whether it works so much that it may well use all it has: then the kernel's own lists know
+    better what is cold in it than a sweep through its memory."""
+    return (vm.cpu or 0.0) > _BUSY
 
 
 def _surplus(vm: VmView) -> int:

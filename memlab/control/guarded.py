@@ -17,6 +17,7 @@ from typing import Final
 
 from memlab.control.policy import (
     Action,
+    Age,
     Balloon,
     Block,
     Decision,
@@ -93,7 +94,7 @@ def _wrong(action: object, sizes: dict[str, int]) -> str:
     return _wrong_size(action, sizes[action.vm])
 
 
-def _wrong_size(action: Balloon | Reclaim | Block, configured: int) -> str:
+def _wrong_size(action: Balloon | Reclaim | Age | Block, configured: int) -> str:
     match action:
         case Balloon(target=size):
             if not _is_whole(size) or not 0 <= size <= configured:
@@ -103,7 +104,7 @@ def _wrong_size(action: Balloon | Reclaim | Block, configured: int) -> str:
                 return f"pages cannot be pushed into {into!r}"
             if not _is_whole(size) or not 0 < size <= configured + PAGE:
                 return f"{_shown(size)} pushed out of a VM of {format_size(configured)}"
-        case Block():
+        case Age() | Block():
             return ""
     return ""
 

@@ -49,7 +49,8 @@ class VmView:
     common: int | None = None
     overhead: int | None = None
     guest_swapped: int | None = None
-    operations: float | None = None
+    cpu: float | None = None
+    """CPU time that it uses, part of one core. What its workload does with it no host can know."""
     major_faults: float | None = None
     guest_swap_in: float | None = None
     stall_some: float | None = None
@@ -130,6 +131,18 @@ class Reclaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Age:
+    """Have the kernel take all pages of `vm` for old: those that it uses, it makes young again.
+
+    The kernel asks each VM for memory in proportion to its size, and finds what is cold in one that
+    has just gone quiet only after two rounds. Nothing is pushed out by this.
+    """
+
+    vm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Let `vm` run no more (`on`), or again: the last means against a VM above its target."""
 
@@ -138,7 +151,7 @@ class Block:
     reason: str
 
 
-Action = Share | Balloon | Reclaim | Block
+Action = Share | Balloon | Reclaim | Age | Block
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,7 @@ Chosen = dict[str, Any]
 
 _NOT_SAMPLED: Final = frozenset({"name", "configured", "shares", "reservation", "limit", "blocked"})
 _OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
-_RATES: Final = frozenset(
-    {"operations", "major_faults", "guest_swap_in", "stall_some", "stall_full"}
-)
+_RATES: Final = frozenset({"cpu", "major_faults", "guest_swap_in", "stall_some", "stall_full"})
 _LAB_SIZES: Final = ("saved_sharing", "saved_compression", "compressed")
 _LAB_RATES: Final = ("stall_some", "swap_in", "decompressed")
 

@@ -12,7 +12,17 @@ from typing import Any
 
 from memlab.control.guarded import PolicyError, decide
 from memlab.control.policies import HERE, build, retune
-from memlab.control.policy import Action, Balloon, Block, Decision, Mechanism, Reclaim, Share, View
+from memlab.control.policy import (
+    Action,
+    Age,
+    Balloon,
+    Block,
+    Decision,
+    Mechanism,
+    Reclaim,
+    Share,
+    View,
+)
 from memlab.control.settings import Scales, Value, declared
 from memlab.control.settings import Setting as Declared
 from memlab.control.static import Static
@@ -197,6 +207,8 @@ def _mechanism(action: Action) -> str:
             return Mechanism.BALLOON
         case Reclaim(into=into):
             return into
+        case Age():
+            return Mechanism.SWAP
 
 
 def _read(setting: Declared, raw: object) -> Value:

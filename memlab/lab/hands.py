@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from memlab.control.actuate import PATIENCE, Actuator, Done, Swept
+from memlab.control.actuate import Actuator, Done
+from memlab.control.guestmemory import PATIENCE, Swept
 from memlab.control.policy import Action, Balloon, Mechanism, Reclaim, Share
 from memlab.control.view import Frame
 from memlab.errors import MemlabError, UsageError, VmError

@@ -117,7 +117,9 @@ _VM: Final = {
         _K.WORKLOAD, "name or map", WorkloadSpec.model_validate, "end the application, start this"
     ),
     "free": _Live(_K.FREE, _SIZE, to_amount, "the application frees that much"),
-    "reclaim": _Live(_K.RECLAIM, _SIZE, to_amount, "pushed out of its frames, coldest first"),
+    "reclaim": _Live(
+        _K.RECLAIM, _SIZE, to_amount, "pushed out of its frames, piece after piece of its memory"
+    ),
     "limit": _Live(_K.LIMIT, _SIZE, to_amount, "machine memory at most"),
     "reservation": _Live(_K.RESERVATION, _SIZE, to_amount, "machine memory that policies leave"),
     "shares": _Live(_K.SHARES, "number", _count(1, 1_000_000), "weight when memory is short"),

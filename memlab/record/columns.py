@@ -90,6 +90,7 @@ VM_COLUMNS: Final = _columns(
     ("guest_swapped", _B, _FAST, "application pages in the guest's own swap", "guest"),
     ("guest_swap_in", _BR, _FAST, "read back from the guest's own swap", "guest"),
     ("operations", _R, _FAST, "operations of the workload per second", "guest"),
+    ("cpu", _F, _MEDIUM, "CPU time of the VM's process, part of one core", "CPU clock of the process"),
     ("p50", _S, _MEDIUM, "median latency of an operation", "guest histogram"),
     ("p99", _S, _MEDIUM, "99th percentile of the latency of an operation", "guest histogram"),
     ("p999", _S, _MEDIUM, "99.9th percentile of the latency of an operation", "guest histogram"),

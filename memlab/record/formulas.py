@@ -148,6 +148,7 @@ VM: Final[dict[str, Formula]] = {
     "guest_swapped": pages("vm_fast.guest_guest_swap_pages"),
     "guest_swap_in": _guest_rate("guest_swap_in", PAGE),
     "operations": _OPERATIONS,
+    "cpu": rate("vm_medium.cpu_ns", NANO),
     "p50": _latency(0.5),
     "p99": _latency(0.99),
     "p999": _latency(0.999),

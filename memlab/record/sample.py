@@ -255,6 +255,7 @@ VM_MEDIUM: Final = RawTable(
         *_raw("taskstats", "ns", "swapin_delay_ns", "thrashing_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "reclaim_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "copy_delay_ns", needs="delayacct on, 5.19 or later"),
+        *_raw("CPU clock of the process", "ns", "cpu_ns"),
         *_raw(
             "clear_refs, smaps Referenced", "pages", "referenced_pages", needs="active.referenced"
         ),

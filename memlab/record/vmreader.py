@@ -21,7 +21,7 @@ from memlab.kernel.procs import parse_swapped
 from memlab.kernel.referenced import Referenced
 from memlab.kernel.taskstats import Taskstats, delayacct
 from memlab.record.board import Board, Selection
-from memlab.record.reading import GroupReader, Values, number, stalls
+from memlab.record.reading import GroupReader, Values, cpu_ns, number, stalls
 from memlab.record.sample import (
     BALANCE,
     GUEST_FAST,
@@ -53,7 +53,7 @@ assert VM_MEDIUM.names == (
     *(*MEMORY_STAT, "stall_some_us", "stall_full_us", *_KSM),
     *(f"guest_{name}" for name in GUEST_MEDIUM),
     *("swapin_delay_ns", "thrashing_delay_ns", "reclaim_delay_ns", "copy_delay_ns"),
-    *("referenced_pages", "referenced_cpu_us"),
+    *("cpu_ns", "referenced_pages", "referenced_cpu_us"),
     *TOLD,
 )
 
@@ -153,6 +153,7 @@ class VmReader:
             *self._merges(ksm),
             *self._guest(_MEDIUM),
             *self._waits(),
+            cpu_ns(self.target.pid),
             *self._used(),
             *self._told.values(),
         )

@@ -117,8 +117,8 @@ def _saw_vm(vm: VmView) -> str:
     known = [(name, getattr(vm, name)) for name in _SIZES]
     sizes = ", ".join(f"{name} {format_size(size)}" for name, size in known if size is not None)
     parts = [f"{vm.name} of {format_size(vm.configured)}: {sizes or 'nothing known yet'}"]
-    if vm.operations is not None:
-        parts.append(f"{vm.operations:,.0f} operations/s")
+    if vm.cpu is not None:
+        parts.append(f"{vm.cpu:.1%} of a core")
     if vm.stall_some:
         parts.append(f"waited for memory {vm.stall_some:.1%} of the time")
     if vm.blocked:

@@ -43,7 +43,7 @@ class Flows:
     pages that a guest needs for all that it wants from disk. `reuse` is the part of what the guest
     has freed that is filled again, `written` the part of the application's pages that is written.
     `rates` are accesses a second and page, by stratum. `stalled` is the part of the tick spent
-    waiting for memory, `cached` as in the pace.
+    waiting for memory, `cached` as in the pace. `cpu` is seconds of CPU time.
     """
 
     fill: Floats
@@ -57,6 +57,7 @@ class Flows:
     written: Floats
     rates: Floats
     operations: Floats
+    cpu: Floats
     stalled: Floats
     cached: Floats
 
@@ -76,7 +77,7 @@ class Flows:
         """Only `part` of it could be had, by VM."""
         for rows in (
             *(self.fill, self.reuse, self.pooled, self.device, self.merged_out),
-            *(self.copies, self.operations, self.guest_in),
+            *(self.copies, self.operations, self.cpu, self.guest_in),
         ):
             np.multiply(rows, part, out=rows)
 
@@ -107,19 +108,23 @@ def flows(
     rates = np.zeros_like(touched)
     rates[APP] = per_page * (operations / dt)
     written = 1 - np.exp(rates[APP] * (-dt * demand.writes))
+    pooled = pages.pooled[APP] * hit
+    cpu = operations * each + fill.sum(axis=0) * COSTS.fill
+    cpu += pooled.sum(axis=0) * COSTS.decompress
     stalled = (slow * hit).sum(axis=0) + fill.sum(axis=0) * pace.reclaim * COSTS.reclaim
     return Flows(
         fill=fill,
         guest_in=pages.guest_swapped * hit * possible,
         guest_wants=wants,
         reuse=np.minimum(1, over(fill.sum(axis=0), touched[FREED])),
-        pooled=pages.pooled[APP] * hit,
+        pooled=pooled,
         device=pages.device[APP] * hit,
         merged_out=pages.merged_out[APP] * hit,
         copies=pages.merged[APP] * written,
         written=written,
         rates=rates,
         operations=operations,
+        cpu=cpu,
         stalled=np.minimum(1, stalled / dt),
         cached=pace.cached,
     )

@@ -15,7 +15,16 @@ import numpy as np
 
 from memlab.control.guarded import PolicyError, decide
 from memlab.control.policies import HERE, build, retune
-from memlab.control.policy import Balloon, Block, Decision, Mechanism, Policy, Reclaim, Share
+from memlab.control.policy import (
+    Age,
+    Balloon,
+    Block,
+    Decision,
+    Mechanism,
+    Policy,
+    Reclaim,
+    Share,
+)
 from memlab.control.settings import Scales, Value
 from memlab.control.static import Static
 from memlab.lab.spec import Lab
@@ -101,6 +110,9 @@ class Governors:
                     self.deeds.actions[into] += 1
                     self.deeds.asked[into] += size
                     pushes[into][self._where[vm]] += size / PAGE
+                case Age(vm=vm):
+                    self.deeds.actions["age"] += 1
+                    self.model.make_old(self._where[vm])
                 case Block(vm=vm, on=on):
                     self.deeds.actions["block"] += 1
                     self.model.blocked[self._where[vm]] = on

@@ -94,6 +94,10 @@ class Model:
         self.used = machine_used(pages, self.shared, fleet)
         return count
 
+    def make_old(self, vm: int) -> None:
+        """The VM's pages go before all others that are in use, until it uses them again."""
+        self._reclaim.age(vm)
+
     def start_application(self, which: Sequence[int], spec: VmSpec) -> None:
         """These VMs end their application, which frees all, and start that of `spec`."""
         self._applications.restart(which, self.time, self.pages)

@@ -1,8 +1,9 @@
 """How frames are had when there are none: which VMs pay, which of their pages, and where to.
 
-Every VM pays in proportion to what it has in frames, as the kernel takes from cgroups. Within a VM
-the pages that have not been used for longest go first: with T the age of the oldest, a stratum of R
-pages used λ times a second and page reaches that age at R·λ ÷ (e^λT − 1) pages a second (the
+Every VM pays in proportion to what it has in frames, as the kernel takes from cgroups; but what a
+policy has made old goes first, unless it was used since. Within a VM the pages that have not been
+used for longest go first: with T the age of the oldest, a stratum of R pages used λ times a second
+and page reaches that age at R·λ ÷ (e^λT − 1) pages a second (the
 characteristic time of an LRU list: Che, Tung, Wang, IEEE JSAC 2002). What has not been used since
 it was filled is older than all of that. T grows with the clock and falls by what is taken. Linux's
 two lists are a coarse form of this order.
@@ -38,8 +39,13 @@ class Reclaim:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._age = np.ones(fleet.count)
+        self._since_aged = np.full(fleet.count, np.inf)
         self.written = np.zeros(fleet.hosts.count)
         """Pages that the last `take` wrote to the device."""
+
+    def age(self, vm: int) -> None:
+        """All pages of the VM are old from now on, until they are used."""
+        self._since_aged[vm] = 0.0
 
     def take(
         self, pages: Pages, shared: Shared, rates: Floats, need: Floats, dt: float
@@ -51,6 +57,7 @@ class Reclaim:
         besides.
         """
         self._age = np.minimum(self._age + dt, _OLDEST)
+        self._since_aged += dt
         self.written = np.zeros_like(need)
         limited = bool(np.isfinite(self._fleet.limit).any())
         if not need.any() and not limited:
@@ -62,7 +69,10 @@ class Reclaim:
         room = np.maximum(fleet.slots - slots_used(pages, shared, fleet), 0)
         into_pool, gain = _way_out(pages, fleet, need)
         count = np.minimum(np.minimum(need / gain, room), there)
-        wanted = own * fleet.hosts.spread(over(count, there))
+        first = self._from_the_aged(pages, rates, count)
+        rest = own - first
+        left = np.maximum(count - fleet.hosts.sum(first), 0)
+        wanted = first + rest * fleet.hosts.spread(over(left, fleet.hosts.sum(rest)))
         if limited:
             above = np.minimum(np.maximum(own - fleet.limit, wanted), own)
             wanted = np.where(fleet.hosts.spread(room - count) > 0, above, wanted)
@@ -73,6 +83,18 @@ class Reclaim:
         _push_merged(pages, taken[-REGIONS:], shared, fleet, into_pool)
         self.written = (1 - into_pool) * count
         return count * gain, np.maximum(np.minimum(need / gain, there) - room, 0) * gain
+
+    def _from_the_aged(self, pages: Pages, rates: Floats, count: Floats) -> Floats:
+        """What VMs give before all others: pages not used since they were made old. By VM."""
+        aged = np.isfinite(self._since_aged)
+        if not aged.any():
+            return np.zeros_like(self._age)
+        since = np.where(aged, self._since_aged, 0.0)
+        unused = pages.private * aged
+        unused[APP] *= np.exp(-np.minimum(rates[APP] * since, _STEEPEST))
+        cold: Floats = unused.sum(axis=0)
+        on_hosts = self._fleet.hosts.sum(cold)
+        return cold * self._fleet.hosts.spread(over(np.minimum(count, on_hosts), on_hosts))
 
     def _oldest_first(
         self, rows: Floats, used: tuple[tuple[slice, Floats], ...], wanted: Floats

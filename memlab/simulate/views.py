@@ -97,13 +97,13 @@ def _host_sizes(model: Model) -> Iterator[Floats]:
 
 
 def _rates(model: Model) -> Iterator[Floats]:
-    """Operations and major faults a second, and the parts of the time spent waiting."""
+    """CPU time and major faults a second, and the parts of the time spent waiting."""
     flows, dt = model.flows, model.dt
     if flows is None:
         nothing = np.zeros(model.fleet.count)
         yield from (nothing,) * 5
         return
-    yield flows.operations / dt
+    yield flows.cpu / dt
     yield flows.major / dt
     yield flows.guest_in.sum(axis=0) * (PAGE / dt)
     yield flows.stalled

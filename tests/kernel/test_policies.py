@@ -11,8 +11,10 @@ from memlab.lab.load import load
 from memlab.lab.outcome import RunOutcome
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Nobody, Session
+from memlab.record.columns import Entity
 from memlab.record.derive import Derived
 from memlab.report.why import Moment, moments
+from memlab.units import MIB
 from tests.pace import slowness
 
 pytestmark = pytest.mark.kernel
@@ -152,3 +154,42 @@ def test_the_lab_goes_on_without_a_policy_that_fails(does: str, words: str, tmp_
         found = moments(source)
     assert found[0].policy == "Rude"
     assert found[-1].policy == "static" and found[-1].time > failed.time + 2
+
+
+AGED = """
+name: aged
+host: {{memory: 112MiB, swap: {{size: 256MiB}}}}
+mechanisms: {{tps: off, compression: {{pool: 15%}}}}
+policy: {{name: "old.py:Old", period: 250ms}}
+defaults: {{memory: 64MiB}}
+vms:
+  a: {{workload: {{name: toucher, size: 48MiB, args: {quiet}}}}}
+  b: {{workload: {{name: toucher, size: 48MiB, args: {quiet}}}}}
+  late:
+    start: 4s
+    workload: {{name: idle, size: 44MiB}}
+duration: 7s
+sample: {{fast: 200ms, medium: 500ms, deep: 1s}}
+"""
+QUIET = "{levels: [48MiB, 1MiB], step: 3s, period: 150ms}"
+OLD = """
+from memlab.control.policy import Age, Decision
+class Old:
+    name = "old"
+    def decide(self, view):
+        if 3.2 <= view.time < 4:
+            return Decision("ages", (Age("{vm}", "a test asks for it"),))
+        return Decision("waits")
+"""
+
+
+@pytest.mark.parametrize(("aged", "other"), [("a", "b"), ("b", "a")])
+def test_what_was_made_old_goes_first(aged: str, other: str, tmp_path: Path) -> None:
+    """Two equal VMs have just gone quiet when a third one wants memory: without aging both pay."""
+    (tmp_path / "old.py").write_text(OLD.format(vm=aged))
+    outcome = run(tmp_path, AGED.format(quiet=QUIET))
+    with Derived.open(outcome.recording) as source:
+        gone = {vm: source.latest(Entity.VM, "out", vm) or 0.0 for vm in (aged, other)}
+        done = [choice for choice in source.choices() if choice.action == "age"]
+    assert done and all("64.0 MiB gone over" in str(choice.got) for choice in done)
+    assert gone[aged] > 16 * MIB and gone[aged] > 3 * gone[other], gone

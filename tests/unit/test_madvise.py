@@ -10,7 +10,7 @@ import pytest
 
 from memlab.errors import HostError, KernelError
 from memlab.kernel import madvise
-from memlab.kernel.madvise import PIECE, pageout
+from memlab.kernel.madvise import MADV_COLD, MADV_PAGEOUT, PIECE, cold, pageout
 
 
 class Kernel:
@@ -20,8 +20,12 @@ class Kernel:
         self.code = code
         self.at_most = at_most
         self.asked: list[tuple[int, int]] = []
+        self.advice: set[int] = set()
 
-    def syscall(self, _number: int, _pidfd: int, vector: Any, *_: object) -> int:
+    def syscall(
+        self, _number: int, _pidfd: int, vector: Any, _count: object, advice: int, _flags: int
+    ) -> int:
+        self.advice.add(advice)
         span = vector._obj  # what byref() points at
         if self.code:
             ctypes.set_errno(self.code)
@@ -43,6 +47,13 @@ def test_it_goes_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         (0x1000 + PIECE, PIECE),
         (0x1000 + 2 * PIECE, 4096),
     ]
+
+
+def test_each_gives_its_own_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = kernel(monkeypatch, Kernel())
+    assert pageout(3, 0, 4096) == 4096 and fake.advice == {MADV_PAGEOUT}
+    fake.advice.clear()
+    assert cold(3, 0, 4096) == 4096 and fake.advice == {MADV_COLD}
 
 
 def test_a_short_answer_is_gone_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +78,5 @@ def test_all_else_is(
     kernel(monkeypatch, Kernel(code))
     with pytest.raises(error):
         pageout(3, 0, 4096)
+    with pytest.raises(error):
+        cold(3, 0, 4096)

@@ -24,7 +24,16 @@ POLICY_MAY = {
     *("memlab.control.esx_profiles", "memlab.control.paces"),
     "memlab.record.derive",
 }
-SHARED_BY_POLICIES = {"policies", "view", "actuate", "guarded", "userpolicy", "replay", "__init__"}
+SHARED_BY_POLICIES = {
+    "policies",
+    "view",
+    "actuate",
+    "guestmemory",
+    "guarded",
+    "userpolicy",
+    "replay",
+    "__init__",
+}
 
 
 def modules() -> list[Path]:

@@ -320,6 +320,32 @@ def test_an_application_may_be_larger_than_its_guest_with_swap() -> None:
     check_accounts(model)
 
 
+def test_what_was_made_old_goes_first_unless_it_is_used() -> None:
+    """Two quiet VMs and two busy ones; one of each is made old before memory is taken from all."""
+    text = """
+name: old
+host: {memory: 330MiB, swap: {size: 1GiB}}
+policy: static
+defaults: {memory: 128MiB}
+vms:
+  quiet: {count: 2, workload: {name: idle, size: 96MiB}}
+  busy: {count: 2, workload: {name: keyvalue, size: 96MiB, args: {rate: 1000000}}}
+duration: 10s
+"""
+    model = model_of(loads(text).lab)
+    advance(model, 4)
+    out = model.pages.out.sum(axis=0) * PAGE / MIB
+    assert out[0] == pytest.approx(out[1], rel=0.05), "before, the quiet pay alike"
+    model.make_old(0)
+    model.make_old(2)
+    model.budget -= 24 * MIB / PAGE
+    advance(model, 2)
+    gone = model.pages.out.sum(axis=0) * PAGE / MIB - out
+    assert gone[0] > 15 and gone[0] > 4 * gone[1]
+    assert gone[2] == pytest.approx(gone[3], abs=3), "what is used is young again"
+    check_accounts(model)
+
+
 def test_the_idle_memory_tax_moves_memory_as_the_formula_says() -> None:
     """docs/active.md: 45 and 45 MiB untaxed; 26 (104/256 of 64) and 64 with 75 %; +40 % work."""
     lab = lab_of("idle-tax")
