@@ -210,6 +210,7 @@ def medium_sample(time: float, names: list[str]) -> Sample:
         "thrashing_delay_ns": 0,
         "copy_delay_ns": round(time * 1e6),
         "reclaim_delay_ns": 0,
+        "cpu_ns": round(time * 0.25e9),
         "guest_working_set_pages": vm.touched // 2,
         "guest_active_pages": 300,
         "guest_sample_periods": 4,

@@ -51,6 +51,7 @@ def test_levels_are_bytes_and_rates_are_per_second(run: Derived) -> None:
     assert at(run, Entity.VM, "operations", 20, "vm-1") == recordings.OPERATIONS
     assert at(run, Entity.LAB, "operations", 20) == 4 * recordings.OPERATIONS
     assert at(run, Entity.LAB, "ksmd_cpu", 20) == pytest.approx(0.1)
+    assert at(run, Entity.VM, "cpu", 20, "vm-1") == pytest.approx(0.25)
     assert at(run, Entity.LAB, "observer_cpu", 20) == pytest.approx(0.01)
     assert at(run, Entity.HOST, "stall_some", 20) == pytest.approx(0.02)
     assert at(run, Entity.LAB, "decompressed", 20) == pytest.approx(100 * PAGE)
