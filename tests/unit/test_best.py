@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from memlab.control.best import Best, BestSettings
+from memlab.control.best import Best
 from memlab.control.policies import build
 from memlab.control.policy import Age, Decision, Mechanism, Reclaim, Share, View, VmView
 from memlab.control.settings import Scales
@@ -158,6 +158,6 @@ def test_what_the_workload_does_is_not_to_be_seen() -> None:
 
 
 def test_the_same_view_again_and_again_brings_no_swing() -> None:
-    policy = Best(BestSettings())
+    policy = Best()
     states = [policy.decide(replace(view(0.5), time=float(t))).state for t in range(20)]
     assert len(set(states[8:])) == 1

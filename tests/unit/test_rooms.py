@@ -22,6 +22,7 @@ NARROW = {
 POLICY_MAY = {
     *("memlab.control.policy", "memlab.control.settings", "memlab.control.entitlement"),
     *("memlab.control.esx_profiles", "memlab.control.paces"),
+    *(f"memlab.control.best_{part}" for part in ("settings", "sharing", "room")),
     "memlab.record.derive",
 }
 SHARED_BY_POLICIES = {
