@@ -16,6 +16,7 @@ from memlab.control.policy import Mechanism
 from memlab.record.series import Choice, Event
 from memlab.study.compare import Spread, compare, geometric_mean, jain, relative
 from memlab.study.measured import Measured, measured
+from memlab.study.overview import overview
 from memlab.study.page import page
 from memlab.study.table import figures, heading, markdown, table
 from memlab.units import MIB
@@ -147,3 +148,17 @@ def test_the_page_is_whole_and_cannot_be_broken_out_of() -> None:
     assert "1 of 1 runs void: killed" in text
     assert "<script" not in text and "http" not in text.replace("http-equiv", "")
     assert text.count("<svg") == text.count("</svg>") == 1
+
+
+def test_several_labs_side_by_side_with_a_mean_over_them() -> None:
+    one = [run("x", a=100.0, b=300.0), run("y", a=25.0, b=75.0), run("y", a=25.0, b=75.0)]
+    other = [run("x", a=25.0, b=75.0), run("y", 0, a=100.0, b=300.0), run("z", void="w")]
+    found = list(overview({"calm": compare(one, REFERENCE), "storm": compare(other, REFERENCE)}))
+    assert found[0] == "| policy | calm | storm | geometric mean |"
+    assert found[2] == "| x | **100.0%** | 25.0% | **50.0%** |"
+    assert found[3] == "| y | 25.0% | **100.0%** | **50.0%** |"
+    assert found[4] == "| z | – | – | – |", "no mean without work in all labs"
+    assert found[6] == "- calm: 1–2 runs of each."
+    assert found[7] == (
+        "- storm: 1 runs of each; y: did not act; z: 1 of 1 runs void: w."
+    )  # fmt: skip
