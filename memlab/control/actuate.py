@@ -17,6 +17,7 @@ from typing import Protocol
 from memlab.control.guestmemory import PATIENCE, GuestMemory, Swept
 from memlab.control.policy import Action, Age, Balloon, Block, Mechanism, Reclaim, Share
 from memlab.errors import VmError
+from memlab.kernel.cgroup import MemoryGroup
 from memlab.kernel.cgroup_tree import freeze
 from memlab.kernel.files import HOST, Applied, Roots
 from memlab.units import format_size
@@ -56,6 +57,7 @@ class Actuator:
         self,
         turn: Callable[[Path, str], Applied],
         machines: Mapping[str, Vm],
+        groups: Mapping[str, MemoryGroup],
         pool: Pool,
         *,
         compression: bool,
@@ -64,6 +66,7 @@ class Actuator:
     ) -> None:
         self._turn = turn
         self._machines = machines
+        self._groups = groups
         self._pool = pool
         self._compression = compression
         self._roots = roots
@@ -79,9 +82,9 @@ class Actuator:
                 asked, got = f"sharing {'on' if on else 'off'}", self._share(on, pages)
             case Balloon(vm=vm, target=target):
                 asked, got = f"balloon {format_size(target)}", self._balloon(vm, target)
-            case Reclaim(vm=vm, size=size, into=into):
-                asked = f"{format_size(size)} into {into}"
-                got = self._reclaim(vm, size, into)
+            case Reclaim(vm=vm, size=size, into=into, oldest=oldest):
+                asked = f"{format_size(size)}{', the oldest,' if oldest else ''} into {into}"
+                got = self._reclaim(vm, size, into, oldest=oldest)
             case Age(vm=vm):
                 asked, got = "its pages taken for old", self._age(vm)
             case Block(vm=vm, on=on):
@@ -124,13 +127,15 @@ class Actuator:
         for name in sorted(self.blocked):
             self._block(name, on=False)
 
-    def _reclaim(self, name: str, size: int, into: Mechanism) -> str:
+    def _reclaim(self, name: str, size: int, into: Mechanism, *, oldest: bool) -> str:
         vm = self._machines.get(name)
         if vm is None:
             return "the VM runs no more"
         with self._door(into) as look:
             if look is None:
                 return "0 B: the pool takes no pages now"
+            if oldest and (done := self._groups[name].reclaim(size)) is not None:
+                return format_size(done)
             swept = self._memory.squeeze(vm.target, lambda so_far: so_far.net >= size, look)
         return format_size(max(0, swept.net))
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from memlab.control.best_room import Cold, aging
+from memlab.control.best_room import Room
 from memlab.control.best_settings import SMALLEST, BestSettings
 from memlab.control.best_sharing import Sharing
 from memlab.control.policy import (
@@ -53,7 +53,7 @@ class Best:
     def __init__(self, settings: BestSettings | None = None) -> None:
         self.settings = settings or BestSettings()
         self.scales = Scales()
-        self._sharing, self._cold = Sharing(), Cold()
+        self._sharing, self._room = Sharing(), Room()
 
     def decide(self, view: View) -> Decision:
         """Sharing, then ghosts, then the coldest VMs, then the quiet ones."""
@@ -61,8 +61,7 @@ class Best:
         found: tuple[Action | LeftAlone, ...] = (
             self._sharing.decide(view, settings),
             *self._ghosts(view),
-            *self._cold.decide(view, settings, patience),
-            *aging(view, settings),
+            *self._room.decide(view, settings, patience),
         )
         actions = tuple(one for one in found if not isinstance(one, LeftAlone))
         left = tuple(one for one in found if isinstance(one, LeftAlone))

@@ -1,4 +1,10 @@
-"""Who makes room under `best`: the cold ahead of need, and the quiet while another one waits."""
+"""Who makes room under `best`: whoever holds what nobody uses, before it is needed.
+
+A VM's memory is made old; what it has not used a moment later is the oldest on the kernel's lists,
+and goes. At first little goes at a time, then twice as much each time while nothing comes back.
+Nothing is taken from a VM that waits, and one that fetches back what it lost is left alone for a
+while: twice as long each time, until what it lost stays away.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,18 @@ from memlab.control.best_settings import SMALLEST, BestSettings
 from memlab.control.policy import Age, LeftAlone, Mechanism, Reclaim, View, VmView
 from memlab.units import MIB, PAGE, format_size
 
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Seconds after which a VM is made old again, and which it then has to use what it keeps."""
+
+    again: float
+    unused: float
+
+
+_CALM: Final = _Pace(4.0, 1.0)
+_SHORT: Final = _Pace(0.9, 0.4)
+_LONGEST: Final = 60.0
 _BUSY: Final = 0.02
 """Part of a core. An idle guest with its driver takes 0.1 %; a touch of a page that is there, and
 what a service does with it, some µs: at 2 % a VM can have touched 10 MiB in the last second."""
@@ -17,76 +35,101 @@ what a service does with it, some µs: at 2 % a VM can have touched 10 MiB in th
 
 @dataclass(slots=True)
 class _Memory:
-    """What is remembered of one VM: until when it is left alone, and for how long next time."""
+    """Of one VM: when it was made old, which part of it went last, until when it is left alone, and
+    for how long next time."""
 
+    aged: float | None = None
+    part: float = 0.0
     until: float = 0.0
     wait: float = 0.0
-    pushed: bool = False
 
 
-class Cold:
-    """Pushes the coldest VMs out until the headroom is there. It remembers who fetched back.
+@dataclass(slots=True)
+class _Need:
+    """What a tick is about: how much is missing to the reserve, where it goes, how fast."""
 
-    `patience` is how many seconds such a VM is left alone at first.
-    """
+    time: float
+    missing: int
+    into: Mechanism
+    pace: _Pace
+
+
+class Room:
+    """It remembers when each VM was made old, and who fetched back."""
 
     def __init__(self) -> None:
         self._vms: dict[str, _Memory] = {}
 
     def decide(
         self, view: View, settings: BestSettings, patience: float
-    ) -> Iterator[Reclaim | LeftAlone]:
-        """The coldest first."""
-        if not {Mechanism.SWAP, Mechanism.COMPRESSION} & view.mechanisms:
-            yield LeftAlone(Mechanism.SWAP, "neither compression nor swap is on")
+    ) -> Iterator[Age | Reclaim | LeftAlone]:
+        """The coldest VM first. `patience`: seconds for which one is left alone at first."""
+        if (into := _way_out(view)) is None:
+            yield LeftAlone(Mechanism.SWAP, "neither device nor pool takes pages")
             return
-        missing = int(settings.headroom * view.budget) - view.available
-        into = _way_out(view)
+        waits = _who_waits(view, settings.waiting)
+        short = bool(waits) or view.available < settings.headroom * view.budget
+        missing = int(settings.reserve * view.budget) - view.available
+        need = _Need(view.time, missing, into, _SHORT if short else _CALM)
         for vm in sorted(view.vms, key=_heat):
-            why = self._spared(vm, view.time, settings, patience)
-            size = min(missing, int(vm.configured * settings.step), _pushable(vm))
-            if not why and size < SMALLEST:
-                why = "the headroom is there" if missing < SMALLEST else "nothing to push out"
-            elif not why and into is None:
-                why = "neither device nor pool takes pages"
-            if why or into is None:
-                yield LeftAlone(Mechanism.SWAP, why, vm.name)
+            why = self._spared(vm, need, settings.coming_back, patience)
+            if vm.name in waits:
+                why = f"it waits for memory ({vm.major_faults:,.0f} faults/s)"
+            elif waits and _is_busy(vm) and self._is_young(vm, need):
+                yield self._make_old(vm, need, f"{' and '.join(sorted(waits))} must wait")
                 continue
-            reason = f"{format_size(missing)} are missing to the headroom; {_told(vm)}"
-            missing -= size
-            self._vms[vm.name].pushed = True
-            yield Reclaim(vm.name, size // PAGE * PAGE, into, reason)
+            if not why and need.missing < SMALLEST:
+                why = "the reserve is there"
+            yield LeftAlone(into, why, vm.name) if why else self._take(vm, need, settings)
 
-    def _spared(self, vm: VmView, now: float, settings: BestSettings, patience: float) -> str:
-        """Why a VM is not pushed: it works, or it fetched back what it had lost."""
+    def _spared(self, vm: VmView, need: _Need, most: float, patience: float) -> str:
+        """Why nothing is taken from a VM: it fetched back what it had lost."""
         memory = self._vms.setdefault(vm.name, _Memory())
-        if vm.resident is None or vm.major_faults is None:
+        if vm.resident is None:
             return "not known yet"
-        if _heat(vm) > settings.coming_back:
-            memory.wait = min(60.0, memory.wait * 2 or patience)
-            memory.until, memory.pushed = now + memory.wait, False
+        if _heat(vm) > most:
+            memory.wait = min(_LONGEST, memory.wait * 2 or patience)
+            memory.until, memory.part = need.time + memory.wait, 0.0
             return f"it fetches pages back ({vm.major_faults:,.0f} faults/s)"
-        if now < memory.until:
+        if need.time < memory.until:
             return f"it fetched pages back; left alone until {memory.until:.0f} s"
-        if vm.out is None and _is_busy(vm) and not memory.pushed:
-            return "it works, and what it has out is not known"
-        if _is_busy(vm) and not _surplus(vm):
-            return f"it works ({vm.cpu:.1%} of a core)"
+        if need.time > memory.until + memory.wait:
+            memory.wait = 0.0
         return ""
 
+    def _take(self, vm: VmView, need: _Need, settings: BestSettings) -> Age | Reclaim | LeftAlone:
+        """What has not been used since the VM was made old; of one that sleeps, anything."""
+        memory, sleeps = self._vms[vm.name], not _is_busy(vm)
+        part = settings.step if sleeps else max(settings.trim, 2 * memory.part)
+        part = min(settings.step, part)
+        size = min(need.missing, int(vm.configured * part), _there_is(vm)) // PAGE * PAGE
+        if size < SMALLEST:
+            return LeftAlone(need.into, "it has no more than it needs", vm.name)
+        if not sleeps and self._is_young(vm, need):
+            return self._make_old(vm, need, "what it does not use from now on may go")
+        since = need.time - (memory.aged or 0.0)
+        if not sleeps and since < need.pace.unused:
+            return LeftAlone(need.into, "it was made old a moment ago", vm.name)
+        memory.part, need.missing = part, need.missing - size
+        why = (
+            f"it sleeps ({vm.cpu or 0:.1%} of a core)" if sleeps else f"not used for {since:.1f} s"
+        )
+        return Reclaim(vm.name, size, need.into, f"{why}; {_told(vm)}", oldest=True)
 
-def aging(view: View, settings: BestSettings) -> Iterator[Age | LeftAlone]:
-    """While a VM waits for what it lost, the memory of those that do not is made old."""
-    known = [vm for vm in view.vms if vm.resident is not None]
-    most = max((vm.major_faults or 0.0 for vm in known), default=0.0)
-    if most < settings.waiting:
-        return
-    waits = [vm.name for vm in known if (vm.major_faults or 0.0) >= most / 4]
-    for vm in known:
-        if vm.name in waits:
-            yield LeftAlone(Mechanism.SWAP, "not made old: it waits for memory", vm.name)
-        else:
-            yield Age(vm.name, f"it does not wait for memory; {' and '.join(waits)} must")
+    def _is_young(self, vm: VmView, need: _Need) -> bool:
+        aged = self._vms[vm.name].aged
+        return aged is None or need.time - aged >= need.pace.again
+
+    def _make_old(self, vm: VmView, need: _Need, reason: str) -> Age:
+        self._vms[vm.name].aged = need.time
+        return Age(vm.name, reason)
+
+
+def _who_waits(view: View, least: float) -> frozenset[str]:
+    """VMs with `least` major faults a second, unless another one has twice as many."""
+    faults = {vm.name: vm.major_faults or 0.0 for vm in view.vms}
+    limit = max(least, max(faults.values(), default=0.0) / 2)
+    return frozenset(name for name, rate in faults.items() if rate >= limit)
 
 
 def _way_out(view: View) -> Mechanism | None:
@@ -106,22 +149,13 @@ def _heat(vm: VmView) -> float:
 
 
 def _is_busy(vm: VmView) -> bool:
-    """Whether it works so much that it may well use all it has: then the kernel's own lists know
-    better what is cold in it than a sweep through its memory."""
+    """Whether it works at all: what a VM that sleeps has is all cold."""
     return (vm.cpu or 0.0) > _BUSY
 
 
-def _surplus(vm: VmView) -> int:
-    """Resident bytes well above what an estimator says that the VM uses; 0 without one."""
-    if vm.active is None or vm.resident is None:
-        return 0
-    above = vm.resident - int(1.25 * vm.active)
-    return above if above > 0.25 * vm.configured else 0
-
-
-def _pushable(vm: VmView) -> int:
+def _there_is(vm: VmView) -> int:
     """Resident bytes above the reservation and what the VM needs for itself."""
-    kept = max(vm.reservation, int(0.05 * vm.configured), int(1.1 * (vm.active or 0)))
+    kept = max(vm.reservation, int(0.05 * vm.configured))
     return max(0, (vm.private if vm.private is not None else vm.resident or 0) - kept)
 
 

@@ -18,6 +18,8 @@ class BestSettings:
 
     headroom: float = percent(0.06, "part of the budget that is kept free ahead of need")
     ghosts_below: float = percent(0.50, "free part of the budget below which ghosts are taken")
+    reserve: float = percent(0.30, "part of the budget that is freed ahead of need")
+    trim: float = percent(0.02, "largest part of a VM that goes for that in a tick, of its size")
     guest_floor: float = percent(0.04, "part of a VM that stays free in its guest")
     step: float = percent(0.15, "largest piece pushed out of one VM in a tick, of its size")
     coming_back: float = percent(0.02, "part of what is out that may come back in a second")

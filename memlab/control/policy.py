@@ -122,12 +122,17 @@ class Balloon:
 
 @dataclass(frozen=True, slots=True)
 class Reclaim:
-    """Push `size` bytes of `vm` out of its frames, `into` the compressed pool or the device."""
+    """Push `size` bytes of `vm` out of its frames, `into` the compressed pool or the device.
+
+    `oldest`: those that the kernel's lists have for the least used. Else piece after piece of the
+    VM's memory, from where the last push ended, whatever is in use.
+    """
 
     vm: str
     size: int
     into: Mechanism
     reason: str
+    oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

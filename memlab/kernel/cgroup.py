@@ -95,7 +95,7 @@ class MemoryGroup(Protocol):
         """Any other control of v2, by its file; None where there is no such file."""
 
     def reclaim(self, size: int) -> int | None:
-        """Push `size` bytes out: bytes by which usage fell (v2)."""
+        """Push `size` bytes out, the oldest by the kernel's lists: bytes by which usage fell."""
 
     def stat(self) -> MemoryStat | None:
         """`memory.stat` of the subtree; None if the group is gone."""

@@ -2,7 +2,7 @@
 
 Limits and charges are v1's. On hybrid hosts each group also has a cgroup2 directory of the same
 name, without controllers: it gives memory.pressure, cgroup.kill and cgroup.freeze. The compressed
-pool is charged to nobody here, so there is no per-group zswap, and no min, high or reclaim.
+pool is charged to nobody here, so there is no per-group zswap, and no min or high.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Final, Self
 from memlab.kernel import cgroup_tree as tree
 from memlab.kernel import psi
 from memlab.kernel.cgroup_tree import GroupFiles, LimitWrite, MemoryStat
-from memlab.kernel.files import Applied, parse_names, read_bytes, read_int
+from memlab.kernel.files import Applied, parse_names, read_bytes, read_int, write_text
 from memlab.kernel.task import members
 from memlab.kernel.undone import undone_on_failure
 
+_RECLAIM_SECONDS: Final = 0.25
 _UNLIMITED: Final = 2**62
 """v1 prints no limit as the largest whole number of pages, 9223372036854771712."""
 
@@ -123,8 +124,21 @@ class V1Group:
         return None
 
     def reclaim(self, size: int) -> int | None:
-        """None: v1's force_empty is unreliable (see `madvise.pageout`)."""
-        return None
+        """Push `size` bytes out, the oldest on the kernel's lists: bytes by which usage fell.
+
+        v1 has no file for it (force_empty takes all): the limit goes down for a moment. Where
+        there is nothing cold the kernel works on until it is stopped, after `_RECLAIM_SECONDS`; the
+        limit that holds meanwhile is the old one. It decides by statistics that only a read brings
+        up to date.
+        """
+        self.stat()
+        before, limit = self.usage(), self.limit()
+        if before is None:
+            return None
+        self._write("memory.limit_in_bytes", max(before - size, 0), _RECLAIM_SECONDS)
+        write_text(self.path / "memory.limit_in_bytes", "-1" if limit is None else str(limit))
+        after = self.usage()
+        return None if after is None else max(before - after, 0)
 
     def stat(self) -> MemoryStat | None:
         """`memory.stat` of the subtree; None if the group is gone."""

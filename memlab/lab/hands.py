@@ -70,6 +70,7 @@ class Hands:
         self._actuator = Actuator(
             stage.turn,
             fleet.machines,
+            fleet.groups,
             keeper,
             compression=Mechanism.COMPRESSION in self.mechanisms,
             patience=PATIENCE * time_scale,
