@@ -7,15 +7,15 @@ It uses what a host can know and the published policies do not use:
   nothing.
 - **Ghosts before anything else.** Memory that a guest has freed and its host still backs is handed
   over by the balloon at no price to anybody. A guest's cache is no ghost: it is left to the guest.
-- **Cold VMs make the room.** The kernel takes from every cgroup in proportion to its size, however
-  hot. A VM whose pages do not come back when they have left (few faults for what is out) is pushed
-  out ahead of need, so that the others' allocations find free frames. Its pages go to the device,
-  past the compressed pool, which is kept for pages that will be wanted again.
-- **Faults are the brake.** A VM that fetches back what it lost is left alone for a while, and twice
-  as long each time it happens again.
-- **Who does not wait is made old.** While one VM waits for its memory, the kernel is told to take
-  all pages of the others for old. What they use is young again at their next touch; what they do
-  not use is then the first to go, and not the last pages of the one that waits.
+- **Ahead of need, what nobody uses.** The kernel takes from every cgroup in proportion to its size,
+  and from a VM that has gone quiet only at the second round. So every VM is made old from time to
+  time: what it uses is young again at its next touch, and what is still old a second later goes,
+  until there is a reserve. It goes to the device, past the compressed pool, which is kept for pages
+  that will be wanted again.
+- **Nobody who waits gives.** While a VM waits for its memory the others are made old at every
+  second tick, and give more.
+- **Faults are the brake.** A VM that fetches back what it lost is left alone for a while, twice as
+  long each time it happens again, and then begins anew with little.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Best:
         self._sharing, self._room = Sharing(), Room()
 
     def decide(self, view: View) -> Decision:
-        """Sharing, then ghosts, then the coldest VMs, then the quiet ones."""
+        """Sharing, then ghosts, then what nobody uses."""
         settings, patience = self.settings, self.settings.patience / self.scales.time
         found: tuple[Action | LeftAlone, ...] = (
             self._sharing.decide(view, settings),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from time import process_time
+from typing import Final
 
 import numpy as np
 
@@ -32,6 +34,10 @@ from memlab.simulate.arrays import Floats
 from memlab.simulate.model import Model
 from memlab.simulate.views import Claims, views
 from memlab.units import PAGE
+
+_WayOut = tuple[Mechanism, bool]
+"""Where pages go, and whether the oldest do."""
+_WAYS_OUT: Final = tuple(product((Mechanism.COMPRESSION, Mechanism.SWAP), (False, True)))
 
 
 @dataclass(slots=True)
@@ -67,7 +73,7 @@ class Governors:
     def decide(self) -> None:
         """One tick of every policy, and what they asked for."""
         began = process_time()
-        pushes = {into: np.zeros(self.model.fleet.count) for into in _WAYS_OUT}
+        pushes = {way: np.zeros(self.model.fleet.count) for way in _WAYS_OUT}
         for host, view in enumerate(views(self.model, self.claims)):
             try:
                 decision, _ = decide(self.policies[host], view)
@@ -76,9 +82,9 @@ class Governors:
                 continue
             self.deeds.states[decision.state] += 1
             self._carry_out(host, decision, pushes)
-        for into, wanted in pushes.items():
+        for (into, oldest), wanted in pushes.items():
             if wanted.any():
-                got = self.model.push_out(wanted, into)
+                got = self.model.push_out(wanted, into, oldest=oldest)
                 self.deeds.got[into] += round(float(got.sum()) * PAGE)
         self.deeds.seconds += process_time() - began
 
@@ -99,17 +105,17 @@ class Governors:
         last = starts[host + 1] if host + 1 < len(starts) else self.model.fleet.count
         return int(starts[host]), int(last)
 
-    def _carry_out(self, host: int, decision: Decision, pushes: dict[Mechanism, Floats]) -> None:
+    def _carry_out(self, host: int, decision: Decision, pushes: dict[_WayOut, Floats]) -> None:
         for action in decision.actions:
             match action:
                 case Share():
                     self._share(host, action)
                 case Balloon():
                     self._balloon(action)
-                case Reclaim(vm=vm, size=size, into=into):
+                case Reclaim(vm=vm, size=size, into=into, oldest=oldest):
                     self.deeds.actions[into] += 1
                     self.deeds.asked[into] += size
-                    pushes[into][self._where[vm]] += size / PAGE
+                    pushes[into, oldest][self._where[vm]] += size / PAGE
                 case Age(vm=vm):
                     self.deeds.actions["age"] += 1
                     self.model.make_old(self._where[vm])
@@ -128,9 +134,6 @@ class Governors:
         self.deeds.actions[Mechanism.BALLOON] += 1
         if not self.model.blocked[vm]:
             self.model.balloons.target[vm] = action.target / PAGE
-
-
-_WAYS_OUT = (Mechanism.COMPRESSION, Mechanism.SWAP)
 
 
 def _build(lab: Lab, folder: Path) -> Policy:

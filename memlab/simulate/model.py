@@ -69,9 +69,12 @@ class Model:
         self.time, self.dt, self.flows = self.time + dt, dt, found
         return found
 
-    def push_out(self, wanted: Floats, into: Mechanism) -> Floats:
-        """Push pages out of VMs as MADV_PAGEOUT does, page after page, hot or not, merged ones
-        never; `wanted` and what left are pages by VM."""
+    def push_out(self, wanted: Floats, into: Mechanism, *, oldest: bool = False) -> Floats:
+        """Push pages out of VMs, merged ones never; `wanted` and what left are pages by VM.
+
+        As MADV_PAGEOUT does, page after page, hot or not, which leaves them in the swap cache; or
+        the oldest, as the kernel's own reclaim does, which does not.
+        """
         fleet, pages = self.fleet, self.pages
         own = pages.private.sum(axis=0)
         count: Floats = np.minimum(wanted, own)
@@ -83,12 +86,14 @@ class Model:
         room = np.maximum(fleet.slots - self.slots, 0)
         count = count * fleet.hosts.spread(np.minimum(1, over(room, fleet.hosts.sum(count))))
         taken: Floats = pages.private * over(count, own)
+        if oldest and self.flows is not None:
+            taken = self._reclaim.oldest(pages.private, self.flows.rates, count)
         pages.private -= taken
         if into is Mechanism.COMPRESSION:
             pages.pooled += taken
         else:
             pages.device += taken
-            pages.swap_cache += fleet.hosts.sum(count)
+            pages.swap_cache += 0 if oldest else fleet.hosts.sum(count)
             self.device.write(fleet.hosts.sum(count))
         settle_pool(pages, self.shared, fleet, self._density)
         self.used = machine_used(pages, self.shared, fleet)

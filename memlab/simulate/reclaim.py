@@ -47,6 +47,10 @@ class Reclaim:
         """All pages of the VM are old from now on, until they are used."""
         self._since_aged[vm] = 0.0
 
+    def oldest(self, private: Floats, rates: Floats, count: Floats) -> Floats:
+        """Of each VM `count` of its own pages, by their age: pages by stratum."""
+        return self._oldest_first(private, ((APP, rates[APP]),), count)
+
     def take(
         self, pages: Pages, shared: Shared, rates: Floats, need: Floats, dt: float
     ) -> tuple[Floats, Floats]:

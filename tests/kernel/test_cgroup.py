@@ -13,6 +13,8 @@ from memlab.errors import KernelError
 from memlab.kernel import cgroup, smaps
 from memlab.kernel.cgroup import Layout, MemoryGroup
 from memlab.kernel.cgroup_tree import add, kill_members, move_all
+from memlab.kernel.madvise import cold
+from memlab.kernel.pagemap import PageWalker
 from memlab.kernel.task import state
 from tests.kernel.lacking import is_v2, lacking
 from tests.kernel.owner import PAGE, Owner, owner, wait_until
@@ -77,6 +79,29 @@ def test_a_limit_below_what_can_be_reclaimed_is_reported(group: MemoryGroup) -> 
         written = group.set_limit(4 * MIB, timeout=10)
         assert not written.took and written.got == 64 * MIB
         assert written.refused == os.strerror(errno.EBUSY)
+
+
+def test_what_was_not_used_is_reclaimed_first_and_the_limit_stays(
+    swap_area: Path, group: MemoryGroup
+) -> None:
+    half = 20 * 256
+    group.set_limit(256 * MIB)
+    with owner(2 * half, before=group.add) as process:
+        process.write(0, 2 * half, "unique")
+        cold(process.pidfd, process.start, process.length)
+        process.write(0, half, "unique")  # and these are young again
+        done = group.reclaim(8 * MIB)
+        assert done is not None and 7 * MIB < done < 12 * MIB
+        assert group.limit() == 256 * MIB
+        used, unused = (_out(process, first, half) for first in (0, half))
+        assert unused > 7 * 256 and used < unused / 10, (used, unused)
+
+
+def _out(process: Owner, first: int, count: int) -> int:
+    with PageWalker(process.pid, process.start + first * PAGE, count * PAGE) as walker:
+        seen = walker.walk()
+    assert seen is not None
+    return seen.out
 
 
 def test_an_oom_kill_is_counted_for_the_group_and_its_lab(group: MemoryGroup) -> None:

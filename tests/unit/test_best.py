@@ -79,77 +79,107 @@ class TestGhosts:
         assert balloons(Best().decide(view(0.0, vm("a", free=2, ballooned=130))))["a"] == 30 * MIB
 
 
-def sleeper(name: str, **more: int) -> VmView:
-    return replace(
-        vm(name, **{"private": 100, "out": 0, "ghost": 0} | more),
-        cpu=0.001, major_faults=0.0,
-    )  # fmt: skip
+def at_work(name: str, **more: int) -> VmView:
+    """A VM that works and has 100 MiB of its own, of which nothing has gone yet."""
+    sizes = {"private": 100, "out": 0, "ghost": 0} | more
+    return replace(vm(name, **sizes), cpu=0.5, major_faults=0.0)
+
+
+def asleep(name: str, **more: int) -> VmView:
+    return replace(at_work(name, **more), cpu=0.001)
 
 
 class TestRoom:
-    def test_the_coldest_makes_it_and_one_that_fetches_back_is_left_alone(self) -> None:
-        back = replace(sleeper("back", out=40), major_faults=2000.0)
-        found = Best().decide(view(0.0, back, sleeper("cold")))
-        assert reclaims(found) == {Mechanism.SWAP: ["cold"]}
-        assert "fetches pages back (2,000 faults/s)" in reasons(found, "back")
-
-    def test_no_more_than_is_missing_and_in_steps(self) -> None:
-        (one,) = pushes(Best().decide(view(0.04, sleeper("a"))))
-        assert one.size == pytest.approx(0.02 * BUDGET, abs=PAGE)
-        (one,) = pushes(Best().decide(view(-1.0, sleeper("a"))))
+    def test_of_a_vm_that_sleeps_the_oldest_go_at_once(self) -> None:
+        found = Best().decide(view(0.0, at_work("works"), asleep("sleeps")))
+        (one,) = pushes(found)
+        assert (one.vm, one.into, one.oldest) == ("sleeps", Mechanism.SWAP, True)
         assert one.size == 30 * MIB, "15 % of 200"
+        assert "it sleeps (0.1% of a core)" in one.reason
+        assert aged(found) == ["works"]
 
-    def test_a_busy_vm_is_left_to_the_kernel_unless_it_has_far_more_than_it_uses(self) -> None:
-        busy = replace(sleeper("busy"), cpu=0.5)
-        assert "50.0% of a core" in reasons(Best().decide(view(0.0, busy)), "busy")
-        rich = replace(busy, active=40 * MIB)
-        assert reclaims(Best().decide(view(0.0, rich))) == {Mechanism.SWAP: ["busy"]}
+    def test_one_that_works_is_made_old_first_and_has_a_second_to_use_what_it_keeps(self) -> None:
+        policy, calm = Best(), view(0.2, at_work("a"))
 
-    def test_who_comes_back_waits_twice_as_long_each_time(self) -> None:
+        def at(time: float) -> Decision:
+            return policy.decide(replace(calm, time=time))
+
+        assert aged(at(1.0)) == ["a"]
+        assert "a moment ago" in reasons(at(1.5), "a")
+        assert [one.size for one in pushes(at(2.0))] == [4 * MIB], "2 % of 200"
+        assert [one.size for one in pushes(at(2.5))] == [8 * MIB], "twice as much: none came back"
+        assert [one.size for one in pushes(at(3.0))] == [16 * MIB]
+        assert [one.size for one in pushes(at(3.5))] == [30 * MIB], "15 %, and no more"
+        assert aged(at(5.0)) == ["a"], "after four seconds anew"
+
+    def test_who_fetches_back_waits_twice_as_long_each_time_and_begins_anew(self) -> None:
         policy = build("best", {}, Scales(time=2.0))
-        cold = view(0.0, sleeper("a", out=40))
-        back = view(0.0, replace(sleeper("a", out=40), major_faults=2000.0))
+        calm = view(0.2, at_work("a", out=40))
+        back = view(0.2, replace(at_work("a", out=40), major_faults=300.0))
 
-        def pushed_at(time: float) -> bool:
-            return bool(reclaims(policy.decide(replace(cold, time=time))))
+        def taken(time: float) -> list[int]:
+            found = policy.decide(replace(calm, time=time))
+            return [one.size // MIB for one in pushes(found)]
 
-        policy.decide(replace(back, time=1.0))
-        assert not pushed_at(1.9) and pushed_at(2.1), "2 s, divided by the time scale"
-        policy.decide(replace(back, time=3.0))
-        assert not pushed_at(4.9) and pushed_at(5.1)
+        policy.decide(replace(calm, time=1.0))
+        assert taken(2.0) == [4] and taken(2.5) == [8]
+        again = policy.decide(replace(back, time=3.0))
+        assert "fetches pages back (300 faults/s)" in reasons(again, "a")
+        assert taken(3.9) == [], "2 s, divided by the time scale"
+        assert taken(4.1) == [4], "and little again"
+        policy.decide(replace(back, time=4.5))
+        assert taken(6.4) == [], "twice as long"
+
+    def test_nothing_goes_while_the_reserve_is_there_and_no_more_than_is_missing(self) -> None:
+        assert "the reserve is there" in reasons(Best().decide(view(0.31, asleep("a"))), "a")
+        (one,) = pushes(Best().decide(view(0.28, asleep("a"))))
+        assert one.size == pytest.approx(0.02 * BUDGET, abs=PAGE)
 
     def test_reservations_are_kept(self) -> None:
-        vms = sleeper("a", reservation=95), sleeper("b", reservation=200)
+        vms = asleep("a", reservation=95), asleep("b", reservation=200)
         (one,) = pushes(Best().decide(view(-1.0, *vms)))
         assert (one.vm, one.size) == ("a", 5 * MIB)
 
     def test_what_is_switched_off_is_not_used(self) -> None:
         only = frozenset({Mechanism.COMPRESSION})
-        found = Best().decide(view(0.0, sleeper("a"), mechanisms=only))
+        found = Best().decide(view(0.0, asleep("a"), mechanisms=only))
         assert reclaims(found) == {Mechanism.COMPRESSION: ["a"]}
         assert len([left for left in found.left_alone if "switched off" in left.reason]) == 2
-        assert not Best().decide(view(0.0, sleeper("a"), mechanisms=frozenset())).actions
+        assert not Best().decide(view(0.0, asleep("a"), mechanisms=frozenset())).actions
+
+    def test_a_full_device_leaves_the_pool_and_then_nothing(self) -> None:
+        full = view(0.0, asleep("a"), swap_used=1000 * MIB)
+        assert reclaims(Best().decide(full)) == {Mechanism.COMPRESSION: ["a"]}
+        assert not pushes(Best().decide(replace(full, pool=39 * MIB)))
 
 
-class TestAging:
-    def test_who_does_not_wait_is_made_old_while_another_one_does(self) -> None:
-        waits = replace(sleeper("waits", out=90), major_faults=12_000.0)
-        found = Best().decide(view(0.0, waits, sleeper("quiet"), sleeper("hardly")))
-        assert aged(found) == ["quiet", "hardly"]
-        assert "it waits for memory" in reasons(found, "waits")
+def waiting(name: str, faults: float = 12_000.0) -> VmView:
+    return replace(at_work(name, out=90), major_faults=faults)
 
-    def test_nobody_is_if_all_wait_or_none_does(self) -> None:
-        a, b = (
-            replace(sleeper(x, out=90), major_faults=rate) for x, rate in (("a", 9e3), ("b", 3e3))
-        )
-        assert not aged(Best().decide(view(0.0, a, b)))
-        few = replace(sleeper("few", out=90), major_faults=400.0)
-        assert not aged(Best().decide(view(0.0, few, sleeper("quiet"))))
+
+class TestWhileOneWaits:
+    def test_the_others_are_made_old_and_give_and_it_does_not(self) -> None:
+        policy, now = Best(), view(0.2, waiting("waits"), at_work("busy"), asleep("sleeps"))
+        found = policy.decide(now)
+        assert aged(found) == ["busy"]
+        assert [one.vm for one in pushes(found)] == ["sleeps"]
+        assert "it waits for memory (12,000 faults/s)" in reasons(found, "waits")
+        found = policy.decide(replace(now, time=1.5))
+        assert [one.vm for one in pushes(found)] == ["busy", "sleeps"], "half a second is enough"
+        assert aged(policy.decide(replace(now, time=2.0))) == ["busy"], "made old every second"
+
+    def test_one_that_is_left_alone_is_made_old_all_the_same(self) -> None:
+        found = Best().decide(view(0.2, waiting("waits"), waiting("less", 2000.0)))
+        assert aged(found) == ["less"] and not pushes(found)
+
+    def test_nobody_gives_if_all_wait(self) -> None:
+        found = Best().decide(view(0.0, waiting("a", 9e3), waiting("b", 5e3)))
+        assert not aged(found) and not pushes(found)
 
     def test_a_vm_of_which_nothing_is_known_yet_is_left_alone(self) -> None:
-        waits = replace(sleeper("waits", out=90), major_faults=12_000.0)
-        new = replace(sleeper("new"), resident=None, major_faults=None)
-        assert not aged(Best().decide(view(0.0, waits, new)))
+        new = replace(asleep("new"), resident=None, major_faults=None)
+        found = Best().decide(view(0.0, waiting("waits"), new))
+        assert not pushes(found) and "not known yet" in reasons(found, "new")
 
 
 def test_what_the_workload_does_is_not_to_be_seen() -> None:

@@ -76,7 +76,23 @@ def test_v1_figures() -> None:
     assert group.pressure() == Pressure(0, 0)
     assert group.set_min(1) is group.set_zswap_max(1) is None
     assert group.set_control("memory.high", "1") is None
-    assert group.reclaim(MIB) is None
+
+
+def test_v1_reclaims_by_its_limit_which_is_put_back(hybrid: Roots) -> None:
+    group = cgroup.lab_group("cap", hybrid).child("vm1")
+    limit, usage = group.path / "memory.limit_in_bytes", group.usage()
+    written: list[str] = []
+
+    def write(file: Path, value: str, *, timeout: float) -> tuple[float, str]:
+        assert file == limit and timeout < 1
+        written.append(value)
+        return 0.0, ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cgroup_tree, "write_limit", write)
+        assert usage and group.reclaim(MIB) == 0, "nothing moves in a captured tree"
+    assert written == [str(usage - MIB)]
+    assert limit.read_text() == "-1", "there was none"
 
 
 def test_v1_stat_is_of_the_subtree() -> None:

@@ -346,6 +346,21 @@ duration: 10s
     check_accounts(model)
 
 
+def test_the_oldest_of_a_vm_are_those_it_does_not_use() -> None:
+    """Its image of 32 MiB is never used after the boot; page after page takes of all alike."""
+    work = "{name: keyvalue, size: 64MiB, args: {rate: 1000000}}"
+    text = small(work, budget="512MiB", vm="image: {name: x, size: 32MiB}")
+    gone = {}
+    for oldest in (False, True):
+        model = model_of(text)
+        advance(model, 3)
+        wanted = np.full(1, 24 * MIB / PAGE)
+        assert model.push_out(wanted, Mechanism.SWAP, oldest=oldest)[0] == wanted[0]
+        gone[oldest] = model.pages.out[APP].sum() * PAGE / MIB
+        check_accounts(model)
+    assert gone[True] < 1 and gone[False] > 12
+
+
 def test_the_idle_memory_tax_moves_memory_as_the_formula_says() -> None:
     """docs/active.md: 45 and 45 MiB untaxed; 26 (104/256 of 64) and 64 with 75 %; +40 % work."""
     lab = lab_of("idle-tax")
