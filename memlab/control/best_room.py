@@ -149,8 +149,8 @@ def _heat(vm: VmView) -> float:
 
 
 def _is_busy(vm: VmView) -> bool:
-    """Whether it works at all: what a VM that sleeps has is all cold."""
-    return (vm.cpu or 0.0) > _BUSY
+    """Whether it works at all, or may: what a VM that sleeps has is all cold."""
+    return vm.cpu is None or vm.cpu > _BUSY
 
 
 def _there_is(vm: VmView) -> int:

@@ -135,6 +135,10 @@ class TestRoom:
         (one,) = pushes(Best().decide(view(0.28, asleep("a"))))
         assert one.size == pytest.approx(0.02 * BUDGET, abs=PAGE)
 
+    def test_a_vm_whose_work_is_not_known_yet_does_not_sleep(self) -> None:
+        found = Best().decide(view(0.0, replace(asleep("new"), cpu=None)))
+        assert aged(found) == ["new"] and not pushes(found)
+
     def test_reservations_are_kept(self) -> None:
         vms = asleep("a", reservation=95), asleep("b", reservation=200)
         (one,) = pushes(Best().decide(view(-1.0, *vms)))
