@@ -166,18 +166,18 @@ vms:
   a: {{workload: {{name: toucher, size: 48MiB, args: {quiet}}}}}
   b: {{workload: {{name: toucher, size: 48MiB, args: {quiet}}}}}
   late:
-    start: 4s
+    start: 5s
     workload: {{name: idle, size: 44MiB}}
-duration: 7s
+duration: 8s
 sample: {{fast: 200ms, medium: 500ms, deep: 1s}}
 """
-QUIET = "{levels: [48MiB, 1MiB], step: 3s, period: 150ms}"
+QUIET = "{levels: [48MiB, 1MiB], step: 4s, period: 150ms}"
 OLD = """
 from memlab.control.policy import Age, Decision
 class Old:
     name = "old"
     def decide(self, view):
-        if 3.2 <= view.time < 4:
+        if 4.2 <= view.time < 5:
             return Decision("ages", (Age("{vm}", "a test asks for it"),))
         return Decision("waits")
 """
