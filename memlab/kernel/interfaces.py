@@ -101,10 +101,12 @@ INTERFACES: Final = (
         "a swap device in memory, where the module is loaded", "swap",
     ),
     Interface(
-        "pushing memory out", "compression, swap", "process_madvise(2), `MADV_PAGEOUT`",
+        "pushing memory out, making it old", "compression, swap",
+        "process_madvise(2), `MADV_PAGEOUT`, `MADV_COLD`",
         ("call:pageout",),
         "5.10",
-        "reclaim of a chosen part of a chosen VM; merged pages stay", "madvise",
+        "reclaim of a chosen part of a chosen VM, at once or as it is wanted; merged pages stay",
+        "madvise",
     ),
     Interface(
         "huge pages", "all", "`/sys/kernel/mm/transparent_hugepage/*`",
