@@ -101,7 +101,7 @@ INTERFACES: Final = (
         "a swap device in memory, where the module is loaded", "swap",
     ),
     Interface(
-        "pushing memory out, making it old", "compression, swap",
+        "pushing memory out", "compression, swap",
         "process_madvise(2), `MADV_PAGEOUT`, `MADV_COLD`",
         ("call:pageout",),
         "5.10",
