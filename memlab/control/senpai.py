@@ -94,7 +94,9 @@ class Senpai:
         if above < PAGE:
             return LeftAlone(into, f"it is at its least, {format_size(least)}", vm.name)
         why = f"it waited {waited * 1000:.1f} ms of {target * 1000:.1f}"
-        return Reclaim(vm.name, above, into, f"{why}: down to {format_size(limit.size)}")
+        # The oldest, as the kernel takes under a lowered memory.high.
+        down = f"{why}: down to {format_size(limit.size)}"
+        return Reclaim(vm.name, above, into, down, oldest=True)
 
     def back_off(self, waited: float, target: float) -> float:
         """Part by which the limit is raised: (err / coeff)², max_backoff at most."""
