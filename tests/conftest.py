@@ -1,4 +1,8 @@
-"""What all tests share: MEMLAB_NO_SKIP=1 (as in CI) turns every skip into a failure."""
+"""What all tests share.
+
+MEMLAB_NO_SKIP=1 (as in CI) turns every skip into a failure. No example of a property has a time to
+keep: that a machine is busy is no fault.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("memlab", deadline=None)
+settings.load_profile("memlab")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -503,7 +503,7 @@ def take(vm: ProcessVm, name: str, number: int) -> None:
         vm.link.call("workload", name=name, size=number * PAGE, content=content, args=args)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(STEP, min_size=1, max_size=12))
 def test_whatever_is_asked_every_frame_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

@@ -546,7 +546,7 @@ def _dying_at(number: int) -> Callable[[str], None]:
     return point
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     plan=st.lists(steps, max_size=12),
     death=st.integers(0, 60),
