@@ -86,7 +86,7 @@ class Actuator:
                 asked = f"{format_size(size)}{', the oldest,' if oldest else ''} into {into}"
                 got = self._reclaim(vm, size, into, oldest=oldest)
             case Age(vm=vm):
-                asked, got = "its pages taken for old", self._age(vm)
+                asked, got = "aging", self._age(vm)
             case Block(vm=vm, on=on):
                 asked, got = "blocked" if on else "runs again", self._block(vm, on)
         return Done(asked, got, time.monotonic() - began)
@@ -157,7 +157,7 @@ class Actuator:
         vm = self._machines.get(name)
         if vm is None or vm.ended():
             return "the VM runs no more"
-        return f"{format_size(self._memory.age(vm.target))} gone over"
+        return f"{format_size(self._memory.age(vm.target))} taken for old"
 
     @contextmanager
     def _door(self, into: Mechanism) -> Iterator[Callable[[], None] | None]:

@@ -191,5 +191,5 @@ def test_what_was_made_old_goes_first(aged: str, other: str, tmp_path: Path) -> 
     with Derived.open(outcome.recording) as source:
         gone = {vm: source.latest(Entity.VM, "out", vm) or 0.0 for vm in (aged, other)}
         done = [choice for choice in source.choices() if choice.action == "age"]
-    assert done and all("64.0 MiB gone over" in str(choice.got) for choice in done)
+    assert done and all("64.0 MiB taken for old" in str(choice.got) for choice in done)
     assert gone[aged] > 16 * MIB and gone[aged] > 3 * gone[other], gone
