@@ -10,7 +10,9 @@ Two duties of kernel-notes §3, both of cgroup v1:
   of its limit and grows every VM's file is read 200 times a second (fewer for many VMs, within 3 %
   of a core), by a thread with real-time priority where that is allowed; else 10 times. In every lab
   alike. It goes on for a while after the growth: a VM that waits for reclaim, and is about to be
-  killed, does not grow either (6 of 6 killed without that).
+  killed, does not grow either (6 of 6 killed without that). And as long as the limit is met: of two
+  VMs that use all of 98 MiB in 95, and do not grow, one was killed after these seconds in 2 of 5
+  runs without that, in none of 14 with it.
 - The compressed pool is charged to nobody and has no cap of a lab's size. So its size is looked at
   50 times a second, and after each piece that memlab itself pushes out; zswap takes no new pages
   while it is at the cap.
@@ -63,6 +65,8 @@ class Keeper:
         self._usage = KeptFile(group.files.usage)
         self._limit = KeptFile(group.path / "memory.limit_in_bytes")
         self._both = KeptFile(group.path / "memory.memsw.usage_in_bytes")
+        self._met = KeptFile(group.path / "memory.failcnt")
+        self._times_met: bytes | None = None
         self._before = 0
         self._allowed = True
         self._fast_until = 0.0
@@ -135,6 +139,7 @@ class Keeper:
             self._thread.join()
         for kept in (*self._stats.values(), self._meminfo, self._usage, self._limit, self._both):
             kept.close()
+        self._met.close()
         self._stats.clear()
 
     def _run(self) -> None:
@@ -154,12 +159,15 @@ class Keeper:
                 pause = max(PRESSED, COST * len(self._stats)) if growing else AT_EASE
 
     def _is_growing(self, now: float) -> bool:
-        """Whether the lab uses half of its limit and took more lately, in memory or in swap."""
+        """Whether the lab uses half of its limit and took more lately, in memory or in swap, or has
+        met its limit."""
         usage, limit, both = self._usage.read(), self._limit.read(), self._both.read()
         if usage is None or limit is None:
             return False
         before, self._before = self._before, int(both or usage)
-        if 2 * int(usage) > int(limit) and self._before > before + GROWTH:
+        met_before, self._times_met = self._times_met, self._met.read()
+        pressed = self._before > before + GROWTH or self._times_met != met_before
+        if 2 * int(usage) > int(limit) and pressed:
             self._fast_until = now + LINGER
         return now < self._fast_until
 

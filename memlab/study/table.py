@@ -18,7 +18,7 @@ def notes(row: Row) -> str:
     """What a reader has to know beside the figures."""
     found = [] if row.acted or not row.runs > len(row.void) else [DID_NOT_ACT]
     if row.out_of_memory:
-        found.append(f"{row.out_of_memory} of {len(row.each)} guests out of memory")
+        found.append(f"guests out of memory: {row.out_of_memory}")
     if row.void:
         found.append(f"{len(row.void)} of {row.runs} runs void: {row.void[0]}")
     return "; ".join(found)

@@ -37,9 +37,22 @@ vms:
     workload: {name: keyvalue, size: 100MiB, content: {compressible: 3}, args: {rate: 2000}}
 duration: 2s
 """
+# On v1 the limit is the budget without the pool: 95 MiB, of which the two use 98, and do not grow.
+ALL_HOT = """
+name: all-hot
+host: {memory: 112MiB, swap: {size: 256MiB}}
+mechanisms: {tps: off, compression: {pool: 15%}}
+policy: none
+defaults: {memory: 64MiB}
+vms:
+  hot:
+    count: 2
+    workload: {name: toucher, size: 48MiB, args: {levels: [48MiB], period: 150ms}}
+duration: 6s
+"""
 
 
-@pytest.mark.parametrize("text", [LAB] * 4 + [OWN] * 2)
+@pytest.mark.parametrize("text", [LAB] * 4 + [OWN] * 2 + [ALL_HOT] * 2)
 def test_nobody_is_killed_while_filling(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ def test_guests_that_ran_out_of_memory_are_told() -> None:
     """Their work stands still, and nothing else in the table says why."""
     runs = [replace(run("x", a=0.0, b=1.0), out_of_memory=1), run("x", a=100.0, b=300.0)]
     found = compare(runs, REFERENCE)
-    assert "1 of 2 guests out of memory" in shown(found)
+    assert "guests out of memory: 1" in shown(found)
     assert figures(found)["rows"][0]["out_of_memory"] == 1
     assert "out of memory" not in shown(compare(runs[1:], REFERENCE))
 
