@@ -1,8 +1,9 @@
 """The hands on a guest's memory from outside: push a part of it out, or make it old.
 
-All by process_madvise on the VM's mapping, piece by piece, so that no call is long; lowering the
-limit of a busy v1 cgroup instead blocks for seconds or is refused, and lets the kernel choose the
-victim (kernel-notes §3).
+All by process_madvise on the VM's mapping, piece by piece, so that no call is long. Where the
+kernel is to choose the pages, the VM's cgroup is asked instead (`MemoryGroup.reclaim`), for little
+at a time: to lower the limit of a busy v1 cgroup by much blocks for seconds or is refused
+(kernel-notes §3).
 """
 
 from __future__ import annotations

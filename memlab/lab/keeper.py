@@ -137,9 +137,9 @@ class Keeper:
         self._stop.set()
         if self._has_duties:
             self._thread.join()
-        for kept in (*self._stats.values(), self._meminfo, self._usage, self._limit, self._both):
+        own = (self._meminfo, self._usage, self._limit, self._both, self._met)
+        for kept in (*self._stats.values(), *own):
             kept.close()
-        self._met.close()
         self._stats.clear()
 
     def _run(self) -> None:

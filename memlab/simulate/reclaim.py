@@ -3,10 +3,10 @@
 Every VM pays in proportion to what it has in frames, as the kernel takes from cgroups; but what a
 policy has made old goes first, unless it was used since. Within a VM the pages that have not been
 used for longest go first: with T the age of the oldest, a stratum of R pages used λ times a second
-and page reaches that age at R·λ ÷ (e^λT − 1) pages a second (the
-characteristic time of an LRU list: Che, Tung, Wang, IEEE JSAC 2002). What has not been used since
-it was filled is older than all of that. T grows with the clock and falls by what is taken. Linux's
-two lists are a coarse form of this order.
+and page reaches that age at R·λ ÷ (e^λT − 1) pages a second (the characteristic time of an LRU
+list: Che, Tung, Wang, IEEE JSAC 2002). What has not been used since it was filled is older than all
+of that. T grows with the clock and falls by what is taken. Linux's two lists are a coarse form of
+this order.
 """
 
 from __future__ import annotations
