@@ -134,7 +134,9 @@ class Actuator:
         with self._door(into) as look:
             if look is None:
                 return "0 B: the pool takes no pages now"
-            if oldest and (done := self._groups[name].reclaim(size)) is not None:
+            # What is there of a program no address tells: the kernel chooses.
+            chosen = oldest or vm.target.ram_start is None
+            if chosen and (done := self._groups[name].reclaim(size)) is not None:
                 return format_size(done)
             swept = self._memory.squeeze(vm.target, lambda so_far: so_far.net >= size, look)
         return format_size(max(0, swept.net))

@@ -59,6 +59,7 @@ class MemoryStat:
     anon: int | None = None
     file: int | None = None
     shmem: int | None = None
+    mapped: int | None = None
     active_anon: int | None = None
     inactive_anon: int | None = None
     kernel: int | None = None
@@ -76,6 +77,7 @@ class MemoryStat:
 
 
 _V2_NAMES: Final = {
+    "mapped": b"file_mapped",
     "refault_anon": b"workingset_refault_anon",
     "refault_file": b"workingset_refault_file",
     **{
@@ -90,6 +92,7 @@ _V1_NAMES: Final = {
     "anon": b"total_rss",
     "file": b"total_cache",
     "shmem": b"total_shmem",
+    "mapped": b"total_mapped_file",
     "active_anon": b"total_active_anon",
     "inactive_anon": b"total_inactive_anon",
     "swap": b"total_swap",
@@ -121,13 +124,15 @@ def parse_stat(raw: bytes) -> MemoryStat:
 class GroupFiles:
     """The files of a group that a sampler keeps open; None where this kernel has no such file.
 
-    `swap` counts swap alone on v2, memory and swap together (memsw) on v1.
+    `swap` counts swap alone on v2, memory and swap together (memsw) on v1. `pressure` and `cpu` are
+    of the cgroup2 directory, whoever has the controllers.
     """
 
     usage: Path
     swap: Path | None
     stat: Path
     pressure: Path | None
+    cpu: Path | None
 
 
 def make(directory: Path) -> None:

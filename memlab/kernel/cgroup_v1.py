@@ -184,6 +184,7 @@ def files_of(path: Path, unified_path: Path | None) -> GroupFiles:
         swap=memsw if memsw.exists() else None,
         stat=path / "memory.stat",
         pressure=unified_path / "memory.pressure" if unified_path else None,
+        cpu=unified_path / "cpu.stat" if unified_path else None,
     )
 
 

@@ -177,6 +177,7 @@ def files_of(path: Path) -> GroupFiles:
         swap=swap if swap.exists() else None,
         stat=path / "memory.stat",
         pressure=path / "memory.pressure",
+        cpu=path / "cpu.stat",
     )
 
 

@@ -118,6 +118,8 @@ class GroupReader:
         self.is_v2 = files.usage.name == "memory.current"
         self.usage = keep(files.usage)
         self.pressure = keep(files.pressure) if files.pressure else None
+        self.stat_file = files.stat
+        self._cpu = keep(files.cpu) if files.cpu else None
         self._stat = keep(files.stat)
         self._swap = keep(files.swap) if self.is_v2 and files.swap else None
         self._pick: Picker | None = None
@@ -137,6 +139,15 @@ class GroupReader:
         if self._swap is None:
             return found
         return (*found[:_SWAP], number(self._swap), *found[_SWAP + 1 :])
+
+    def cpu_ns(self) -> int | None:
+        """CPU time of all processes that are or were in it, ns; None without cgroup2 (4.15).
+
+        `usage_usec`, the first line of cpu.stat: there without the controller too
+        (kernel/cgroup/rstat.c, cgroup_base_stat_cputime_show).
+        """
+        raw = self._cpu.read() if self._cpu else None
+        return None if raw is None else int(raw.split(None, 2)[1]) * 1000
 
 
 @dataclass(frozen=True, slots=True)

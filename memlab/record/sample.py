@@ -151,6 +151,7 @@ _V2 = "memory controller on cgroup v2"
 _V1 = "memory controller on cgroup v1"
 _PRESSES = "active.pressure"
 _DAMON = "active.damon"
+_FAULTS = "/proc/PID/stat, of VMs without an agent; of a program memory.stat"
 _PSI = "CONFIG_PSI; psi=1 where it is off by default"
 
 _MEMORY_STAT = (
@@ -236,8 +237,8 @@ VM_FAST: Final = RawTable(
     Tier.FAST,
     (
         *_raw("memory.usage_in_bytes (v1), memory.current (v2)", "bytes", "usage"),
-        *_raw("/proc/PID/statm", "pages", "resident_pages", "file_pages"),
-        *_raw("/proc/PID/stat, of VMs without an agent", "count", "minor_faults", "major_faults"),
+        *_raw("/proc/PID/statm; of a program memory.stat", "pages", "resident_pages", "file_pages"),
+        *_raw(_FAULTS, "count", "minor_faults", "major_faults"),
         *_guest("guest_", GUEST_FAST),
     ),
 )
@@ -255,7 +256,7 @@ VM_MEDIUM: Final = RawTable(
         *_raw("taskstats", "ns", "swapin_delay_ns", "thrashing_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "reclaim_delay_ns", needs="delayacct on"),
         *_raw("taskstats", "ns", "copy_delay_ns", needs="delayacct on, 5.19 or later"),
-        *_raw("CPU clock of the process", "ns", "cpu_ns"),
+        *_raw("cpu.stat (cgroup2), else CPU clock of the process", "ns", "cpu_ns"),
         *_raw(
             "clear_refs, smaps Referenced", "pages", "referenced_pages", needs="active.referenced"
         ),
@@ -275,7 +276,7 @@ VM_DEEP: Final = RawTable(
         *_raw("CLOCK_BOOTTIME", "us", "began", "ended"),
         *_raw("PAGEMAP_SCAN, pagemap", "pages", "private", "shared", "zero", "out", "not_backed"),
         *_raw("pagemap, of the lab's VMs", "bytes", "common_bytes"),
-        *_raw("/proc/PID/statm, after the walk", "pages", "resident_pages", "file_pages"),
+        *_raw("as vm_fast, after the walk", "pages", "resident_pages", "file_pages"),
         *_raw("/proc/PID/status VmSwap, after the walk", "pages", "swap_entries"),
         *_raw("board's frame list, pagemap", "pages", "frames_differ", "frames_moving"),
         *_raw("board's frame list", "pages", "frames_touched"),

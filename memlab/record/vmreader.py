@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from memlab.guest.wire import BOARD_FIELDS
@@ -21,6 +22,7 @@ from memlab.kernel.procs import parse_swapped
 from memlab.kernel.referenced import Referenced
 from memlab.kernel.taskstats import Taskstats, delayacct
 from memlab.record.board import Board, Selection
+from memlab.record.held import HeldReader, OfGroup, OfProcess
 from memlab.record.reading import GroupReader, Values, cpu_ns, number, stalls
 from memlab.record.sample import (
     BALANCE,
@@ -101,42 +103,34 @@ class VmReader:
             return stack.enter_context(KeptFile(roots.proc / str(target.pid) / name))
 
         self._group = GroupReader(target.memory_group, target.unified_group, stack)
-        self._statm, self._ksm, self._status = keep("statm"), keep("ksm_stat"), keep("status")
+        self._ksm, self._status = keep("ksm_stat"), keep("status")
         self._merging: KeptFile | None = None
         if _KSM[0].encode() not in (self._ksm.read() or b""):
             self._merging = keep(_KSM[0])  # before 6.4 it is not in ksm_stat
         self._board: Board | None = None
-        self._stat: KeptFile | None = None
-        if board is None:
-            self._stat = keep("stat")
-        else:
+        if board is not None:
             self._board = Board(board, target.name)
             stack.callback(self._board.close)
+        self._held = self._open_held(roots.proc / str(target.pid), stack)
         self._walker: PageWalker | None = None
         if target.ram_start is not None and target.ram_bytes is not None:
             walker = PageWalker(target.pid, target.ram_start, target.ram_bytes, roots)
             self._walker = stack.enter_context(walker)
 
+    def _open_held(self, process: Path, stack: ExitStack) -> HeldReader:
+        def keep(path: Path) -> KeptFile:
+            return stack.enter_context(KeptFile(path))
+
+        if self.target.ram_start is None:
+            return OfGroup(process, self._group.stat_file, keep)
+        return OfProcess(process, keep, faults=self._board is None)
+
     def fast(self) -> Row | None:
         """A row of vm_fast; None if the VM has ended."""
-        statm = self._statm.read()
-        if statm is None:
+        held = self._held.read()
+        if held is None:
             return None
-        _, resident, files, _ = statm.split(None, 3)
-        return (
-            number(self._group.usage),
-            int(resident),
-            int(files),
-            *self._faults(),
-            *self._guest(_FAST),
-        )
-
-    def _faults(self) -> tuple[int | None, int | None]:
-        """Minor and major faults of a VM without a board: fields 10 and 12, behind the name."""
-        if self._stat is None or (raw := self._stat.read()) is None:
-            return None, None
-        words = raw.rpartition(b")")[2].split()
-        return int(words[7]), int(words[9])
+        return (number(self._group.usage), *held, *self._guest(_FAST))
 
     def _guest(self, chosen: Selection) -> tuple[int | None, ...]:
         said = None if self._board is None else self._board.counters(chosen)
@@ -145,7 +139,7 @@ class VmReader:
     def medium(self) -> Row | None:
         """A row of vm_medium; None if the VM has ended."""
         stat, ksm = self._group.stat(), self._ksm.read()
-        if stat is None or (ksm is None and self._statm.read() is None):
+        if stat is None or (ksm is None and self._held.read() is None):
             return None
         return (
             *stat[: len(MEMORY_STAT)],
@@ -153,10 +147,14 @@ class VmReader:
             *self._merges(ksm),
             *self._guest(_MEDIUM),
             *self._waits(),
-            cpu_ns(self.target.pid),
+            self._cpu_ns(),
             *self._used(),
             *self._told.values(),
         )
+
+    def _cpu_ns(self) -> int | None:
+        found = self._group.cpu_ns()
+        return cpu_ns(self.target.pid) if found is None else found
 
     def _merges(self, raw: bytes | None) -> tuple[int | None, ...]:
         found = self._pick_ksm(raw)
@@ -192,12 +190,11 @@ class VmReader:
             classes = self._walker.walk(self._frame_map())
             if classes is None:
                 return None
-        after, ended, statm = self._guest(_BALANCE), clock(), self._statm.read()
-        if statm is None:
+        after, ended, held = self._guest(_BALANCE), clock(), self._held.read()
+        if held is None:
             return None
-        _, resident, files, *_ = statm.split()
         values: Values = {"began": began, "ended": ended}
-        values |= {"resident_pages": int(resident), "file_pages": int(files)}
+        values |= {"resident_pages": held.resident, "file_pages": held.files}
         values |= {f"before_{name}": value for name, value in zip(BALANCE, before, strict=True)}
         values |= {f"after_{name}": value for name, value in zip(BALANCE, after, strict=True)}
         if classes is not None:

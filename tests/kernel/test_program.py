@@ -1,0 +1,62 @@
+"""A `command:` VM is all processes of its cgroup, whichever of them has the memory and the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memlab.lab.load import load
+from memlab.lab.prepare import prepare
+from memlab.lab.session import Nobody, Session
+from memlab.record.columns import Entity
+from memlab.record.derive import Derived
+from memlab.units import MIB
+
+pytestmark = pytest.mark.kernel
+
+LAB = """
+name: program
+host: {memory: 96MiB, swap: {size: 128MiB}}
+mechanisms: {tps: off, compression: off}
+policy: {name: "./push.py:Push", period: 500ms}
+sample: {fast: 200ms, medium: 400ms, deep: 1s}
+vms:
+  shop: {memory: 64MiB, command: [sh, -c, "python3 %s/child.py; true"]}
+duration: 6s
+"""
+CHILD = """
+import os, time
+time.sleep(1)
+cold, hot = os.urandom(32 << 20), bytearray(1 << 20)
+while True:
+    for place in range(0, len(hot), 4096):
+        hot[place] = 1
+"""
+PUSH = """
+from memlab.control.policy import Decision, Mechanism, Reclaim
+
+class Push:
+    name = "push"
+
+    def decide(self, view):
+        if view.time < 3:
+            return Decision("waits")
+        return Decision("pushes", (Reclaim("shop", 4 << 20, Mechanism.SWAP, "for the test"),))
+"""
+
+
+def test_what_a_child_does_is_the_vms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell that is the VM's first process has half a MiB and sleeps."""
+    monkeypatch.setenv("MEMLAB_DIR", str(tmp_path / "runs"))
+    for name, text in {"lab.memlab.yaml": LAB, "child.py": CHILD, "push.py": PUSH}.items():
+        (tmp_path / name).write_text(text.replace("%s", str(tmp_path)))
+    outcome = Session(prepare(load(tmp_path / "lab.memlab.yaml")), Nobody()).run()
+    outcome.restored.check()
+    assert outcome.reasons == ()
+    with Derived.open(outcome.recording) as run:
+        resident = run.series(Entity.VM, "resident", "shop")
+        assert max(resident.known) > 32 * MIB
+        assert resident.known[-1] < max(resident.known) - 8 * MIB, "pushed out, as any VM's memory"
+        assert max(run.series(Entity.VM, "cpu", "shop").known) > 0.2
+        assert max(run.series(Entity.VM, "minor_faults", "shop").known) > 2000
