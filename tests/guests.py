@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memlab.guest import wire
+from memlab.guest.build import agent_path
 from memlab.units import MIB, PAGE
 from memlab.vm.base import Content, Image, VmConfig, WorkloadConfig
 from memlab.vm.child import Places
@@ -45,6 +48,14 @@ def running(
         yield vm
     finally:
         vm.stop(timeout=2)
+
+
+def liar(folder: Path, monkeypatch: pytest.MonkeyPatch, *, says: int) -> None:
+    """From now on the agents of process VMs say that their workload uses `says` pages."""
+    script = folder / "liar"
+    script.write_text(f'#!/bin/sh\nexec {agent_path()} --claim {says} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("memlab.vm.process.agent_path", lambda: script)
 
 
 @contextmanager

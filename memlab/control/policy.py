@@ -56,13 +56,6 @@ class VmView:
     stall_some: float | None = None
     stall_full: float | None = None
 
-    @property
-    def granted(self) -> int | None:
-        """Guest pages that the host backs, in a frame or in swap, bytes."""
-        if self.resident is None:
-            return None
-        return min(self.configured, self.resident + (self.out or 0))
-
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -23,6 +23,7 @@ Chosen = dict[str, Any]
 _NOT_SAMPLED: Final = frozenset({"name", "configured", "shares", "reservation", "limit", "blocked"})
 _OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
 _RATES: Final = frozenset({"cpu", "major_faults", "guest_swap_in", "stall_some", "stall_full"})
+_ESTIMATES: Final = ("active", "active_referenced", "active_damon", "active_pressure")
 _LAB_SIZES: Final = ("saved_sharing", "saved_compression", "compressed")
 _LAB_RATES: Final = ("stall_some", "swap_in", "decompressed")
 
@@ -78,11 +79,19 @@ def view_at(time: float, latest: Latest, frame: Frame, vms: Iterable[Claims]) ->
 def _vm_view(vm: Claims, latest: Latest, blocked: bool) -> VmView:
     seen = {name: latest(Entity.VM, name, vm.name) for name in _OBSERVED}
     rates: Chosen = {name: value for name, value in seen.items() if name in _RATES}
+    seen["active"] = _active(latest, vm.name)
     sizes: Chosen = {name: _bytes(value) for name, value in seen.items() if name not in _RATES}
     return VmView(
         vm.name, vm.memory, blocked=blocked,
         shares=vm.shares, reservation=vm.reservation, limit=vm.limit, **sizes, **rates,
     )  # fmt: skip
+
+
+def _active(latest: Latest, vm: str) -> float | None:
+    """By random pages if the guest has an agent that watches them, else by the first estimator
+    that the lab has."""
+    guesses = (latest(Entity.VM, name, vm) for name in _ESTIMATES)
+    return next((one for one in guesses if one is not None), None)
 
 
 def _bytes(value: float | None) -> int | None:

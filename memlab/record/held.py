@@ -37,7 +37,7 @@ class HeldReader(Protocol):
 
 
 class OfProcess:
-    """By statm, and fields 10 and 12 of stat; `faults` only where no agent counts them."""
+    """By statm, and with `faults` by fields 10 and 12 of stat: where no agent counts these."""
 
     def __init__(self, process: Path, keep: Keep, *, faults: bool) -> None:
         self._statm = keep(process / "statm")

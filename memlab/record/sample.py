@@ -151,7 +151,7 @@ _V2 = "memory controller on cgroup v2"
 _V1 = "memory controller on cgroup v1"
 _PRESSES = "active.pressure"
 _DAMON = "active.damon"
-_FAULTS = "/proc/PID/stat, of VMs without an agent; of a program memory.stat"
+_FAULTS = "/proc/PID/stat; of a program memory.stat; of a process VM its agent's, guest_…"
 _PSI = "CONFIG_PSI; psi=1 where it is off by default"
 
 _MEMORY_STAT = (

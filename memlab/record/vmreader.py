@@ -123,7 +123,9 @@ class VmReader:
 
         if self.target.ram_start is None:
             return OfGroup(process, self._group.stat_file, keep)
-        return OfProcess(process, keep, faults=self._board is None)
+        # The agent of a process VM counts its own; that of a virtual machine counts its guest's.
+        own = self._board is not None and self._board.frames > 0
+        return OfProcess(process, keep, faults=not own)
 
     def fast(self) -> Row | None:
         """A row of vm_fast; None if the VM has ended."""

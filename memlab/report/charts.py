@@ -178,10 +178,13 @@ class Maker:
             Wanted("active_referenced", "by accessed bits", "sharing"),
             Wanted("active_pressure", "by pressing", "compression"),
             Wanted("active_damon", "by DAMON", "swap"),
+            Wanted("active_guest", "by the guest", "private"),
             Wanted("working_set", "by the workload", "ink"),
         )
-        asked = {one for one in lines[1:-1] if any(self._source.series(VM, one.name, vm).known)}
-        wanted = tuple(one for one in lines if one in (lines[0], lines[-1]) or one in asked)
+        asked = {one for one in lines[1:-2] if any(self._source.series(VM, one.name, vm).known)}
+        # What the guest calls in use is in its own chart: here beside estimates only.
+        shown = {lines[0], *asked, *(lines[-2:] if asked else lines[-1:])}
+        wanted = tuple(one for one in lines if one in shown)
         chart = self._chart("active", "Active memory", VM, (), wanted, vm=vm)
         if len(chart.lines) < len(wanted):
             return chart

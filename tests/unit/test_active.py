@@ -15,11 +15,12 @@ from memlab.record.store import Recording
 from memlab.units import MIB, PAGE
 from memlab.vm.process import ProcessVm
 from tests import recordings
-from tests.guests import balloon, filled, running, set_work, stats, until, verify, work
+from tests.guests import balloon, filled, liar, running, set_work, stats, until, verify, work
 
 MEMORY = 64 * MIB
 PAGES = 400
 PERIOD = 0.25
+ESTIMATES = ("active", "active_referenced", "active_pressure", "active_damon", "active_guest")
 
 
 def watch(vm: ProcessVm, pages: int = PAGES, period: float = PERIOD) -> None:
@@ -102,13 +103,26 @@ def test_it_ends_and_refuses_what_cannot_be_watched() -> None:
             watch(vm, pages=100_000)
 
 
-def test_a_false_truth_does_not_move_the_estimate(tmp_path: Path) -> None:
+def test_a_workload_that_lies_does_not_move_the_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses half of the memory, and says that it uses seven pages."""
+    liar(tmp_path, monkeypatch, says=7)
+    with running(memory=MEMORY, workload=work("toucher", MEMORY // 2, period=PERIOD / 3)) as vm:
+        filled(vm)
+        watch(vm)
+        found = settled(vm)
+        assert stats(vm)["working_set_pages"] == 7
+        assert abs(found - MEMORY / 2) <= 2 * math.sqrt(0.25 / PAGES) * MEMORY + 2 * MIB
+
+
+def test_no_estimator_reads_the_truth_from_a_recording(tmp_path: Path) -> None:
     path = recordings.build(tmp_path)
     with Derived.open(path) as run:
-        before = run.series(Entity.VM, "active", "vm-1").values
+        before = {name: run.series(Entity.VM, name, "vm-1").values for name in ESTIMATES}
         truth = run.series(Entity.VM, "working_set", "vm-1").known
     with Recording.append(path) as recording:
         recording.connection.execute("UPDATE vm_medium SET guest_working_set_pages = 7")
     with Derived.open(path) as run:
         assert run.series(Entity.VM, "working_set", "vm-1").known != truth
-        assert run.series(Entity.VM, "active", "vm-1").values == before
+        assert {name: run.series(Entity.VM, name, "vm-1").values for name in ESTIMATES} == before

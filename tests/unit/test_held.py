@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from memlab.kernel.files import KeptFile
+from memlab.record.columns import Entity
+from memlab.record.derive import Derived
 from memlab.record.held import Held, OfGroup, OfProcess
 from memlab.record.reading import GroupReader
+from memlab.record.store import Recording
+from tests import recordings
 from tests.captured import DOCUMENTED_V2, HYBRID, PID
 
 V1 = HYBRID.cgroup / "memory/box/memlab-cap/vm1"
@@ -55,3 +59,15 @@ def test_the_cpu_time_of_a_group_is_that_of_all_its_processes(tmp_path: Path, te
         assert GroupReader(V1, tmp_path, stack).cpu_ns() == 250_123_000
         assert GroupReader(V1, None, stack).cpu_ns() is None, "cgroup v1 alone"
         assert GroupReader(V1, tmp_path / "gone", stack).cpu_ns() is None
+
+
+def test_the_faults_of_a_vm_are_the_hosts_even_if_a_guest_counts_its_own(tmp_path: Path) -> None:
+    """A QEMU guest's faults are those of its own kernel: of the host's swap it knows nothing."""
+    path = recordings.build(tmp_path)
+    with Derived.open(path) as run:
+        guests = run.series(Entity.VM, "major_faults", "vm-1").known
+    with Recording.append(path) as recording:
+        recording.connection.execute("UPDATE vm_fast SET major_faults = 3 * sample")
+    with Derived.open(path) as run:
+        hosts = run.series(Entity.VM, "major_faults", "vm-1").known
+    assert hosts != guests and all(rate > 0 for rate in hosts)

@@ -194,6 +194,7 @@ bool workload_start(const struct json *doc, uint64_t key);
 const char *workload_name(void);
 const char *workload_phase(void);
 uint64_t workload_slice(uint64_t now); /* when it wants to run again */
+void workload_claim(long pages); /* it says that it uses so many, true or not; tests: who listens? */
 uint32_t pages_of(uint64_t bytes);
 
 /* ---- verify.c ---- */

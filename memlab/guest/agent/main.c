@@ -31,10 +31,10 @@
 #endif
 
 static struct options {
-	long control, board, swap, cache, uid, gid, wait, network;
+	long control, board, swap, cache, uid, gid, wait, network, claim;
 	bool exec, merge, small, port, with_parent;
 	char **program;
-} options = {-1, -1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
+} options = {-1, -1, -1, -1, -1, -1, -1, -1, -1, false, false, false, false, false, NULL};
 
 const struct guest_os *os = &miniature;
 
@@ -74,7 +74,7 @@ static long *number_option(const char *name)
 		     {"--guest-swap", &options.swap},  {"--cache-file", &options.cache},
 		     {"--uid", &options.uid},	       {"--gid", &options.gid},
 		     {"--wait", &options.wait},
-		     {"--network", &options.network}};
+		     {"--network", &options.network}, {"--claim", &options.claim}};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (!strcmp(name, known[i].name))
 			return known[i].value;
@@ -198,6 +198,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	open_line();
 	drop_rights();
+	workload_claim(options.claim);
 	miniature_descriptors((int)options.board, (int)options.swap, (int)options.cache);
 	serve();
 }

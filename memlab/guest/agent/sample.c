@@ -5,7 +5,7 @@
  * memory management, which every access goes through, counts those that are used again. f = t/n.
  * Three moving averages of f: a slow one, a fast one, and the fast one with the unfinished period
  * folded in; the estimate is the largest, so that it rises fast and falls slowly. It knows nothing
- * of workloads: what they say of themselves goes another way.
+ * of workloads: what they say of themselves (working_set_pages) is read nowhere in here.
  */
 #include "agent.h"
 

@@ -273,8 +273,17 @@ static uint64_t burst(uint64_t now)
 	return next < phase_end_ns ? next : phase_end_ns;
 }
 
+static long claimed = -1;
+
+void workload_claim(long pages)
+{
+	claimed = pages;
+}
+
 static uint32_t working_set(uint32_t level)
 {
+	if (claimed >= 0)
+		return (uint32_t)claimed;
 	bool uses = work.name != IDLE && work.name != LEAK && phase != PAUSE;
 	return uses ? level : 0;
 }
