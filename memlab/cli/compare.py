@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from memlab.study.compare import Comparison
 
 DEFAULT = "none,static,ladder"
+WIDTH = 100
+"""Of the table in a pipe, columns."""
 
 
 @click.command("compare")
@@ -42,7 +44,8 @@ def command(
     goes on after an interruption, and a larger --repeat adds to what is there. Needs root.
 
     With two or more recordings (or run folders) nothing is run, and no root is needed; work is
-    relative to the first. Exit status: 0, 1 if a run did not count, 130 if interrupted.
+    relative to the first. Exit status: 0, 1 if a run did not count (the one that work is
+    relative to, too), 130 if interrupted.
     """
     from memlab.study.table import table
 
@@ -52,23 +55,29 @@ def command(
     if form == "table":
         from rich.console import Console
 
-        Console(soft_wrap=True).print(table(found))
+        console = Console(soft_wrap=True)
+        if not console.is_terminal:
+            console.width = WIDTH
+        console.print(table(found))
     else:
         click.echo(_text(found, form))
     if page is not None:
+        from memlab.lab.place import Invoker
         from memlab.study.page import page as drawn
 
         page.write_text(drawn(found), "utf-8")
+        Invoker.find().give(page)
         say(f"page: {page}")
-    return 1 if any(row.void for row in found.rows) else 0
+    return 0 if found.counts else 1
 
 
 def _text(found: Comparison, form: str) -> str:
-    from memlab.study.table import figures, heading, markdown
+    from memlab.study.table import below, figures, heading, markdown
 
     if form == "json":
         return json.dumps(figures(found), indent=2)
-    return "\n".join((heading(found), "", *markdown(found)))
+    listed = [f"- {line}" for line in below(found)]
+    return "\n".join((heading(found), "", *markdown(found), "", *listed))
 
 
 def _runs(what: tuple[str, ...], output: Path | None) -> tuple[Comparison, Path | None]:
@@ -95,7 +104,7 @@ def _lab(
     from memlab.cli import running
     from memlab.cli.asroot import become_root, must_have_power
     from memlab.lab.load import resolve
-    from memlab.lab.place import Invoker, lab_directory
+    from memlab.lab.place import lab_directory
     from memlab.lab.prepare import prepare
     from memlab.lab.session import Nobody
     from memlab.study.compare import compare
@@ -115,8 +124,10 @@ def _lab(
         running.refuse_second()
     made = list(perform(runs, todo, Nobody(), say))
     (_, reference), *rest = made
+    if reference.void:
+        say(f"the run without pressure is void: {reference.void}; to make it anew, remove")
+        say(f"  {runs.place(todo[0])}")
     runs.directory.mkdir(parents=True, exist_ok=True)
     page = runs.directory / "compare.html"
-    Invoker.find().give(page)
     labels = [job.policy for job, _ in rest]
     return compare([run for _, run in rest], reference, labels=labels), page

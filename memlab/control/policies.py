@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from memlab.control.best import Best
 from memlab.control.esx import Esx15, Esx41, Esxi5, Esxi6
+from memlab.control.guarded import file_of, raised
 from memlab.control.hyperv import Hyperv
 from memlab.control.ksmtuned import Ksmtuned
 from memlab.control.ladder import Ladder
@@ -20,7 +21,13 @@ from memlab.control.senpai import Senpai
 from memlab.control.settings import UNSCALED, Scales, Setting, Value, declared
 from memlab.control.squeezed import Squeezed
 from memlab.control.static import Nothing, Static
-from memlab.control.userpolicy import is_user_policy, load, settings_type_of
+from memlab.control.userpolicy import (
+    is_user_policy,
+    load,
+    must_be_whole,
+    settings_type_of,
+    strangers_code,
+)
 from memlab.errors import UsageError
 from memlab.units import UnitError
 
@@ -45,8 +52,10 @@ def find(name: str, folder: Path = HERE) -> Any:
 
 
 def settings_of(name: str, folder: Path = HERE) -> Mapping[str, Setting]:
-    """The settings of the policy `name`; UsageError: no such."""
-    return declared(settings_type_of(find(name, folder)))
+    """The settings of the policy `name`; UsageError: no such, or none that can be read."""
+    kind = find(name, folder)
+    with strangers_code(name, folder):
+        return declared(settings_type_of(kind))
 
 
 def read(name: str, settings: Mapping[str, object], folder: Path = HERE) -> dict[str, Value]:
@@ -70,26 +79,33 @@ def build(
     maximum: float | None = None,
     folder: Path = HERE,
 ) -> Policy:
-    """The policy `name` with `settings` over its defaults; UsageError names what is not known.
+    """The policy `name` with `settings` over its defaults; UsageError names what is not known, or
+    what a user's own class raised, so that one can know before anything is changed.
 
     `maximum` is the lab's limit of a balloon, for policies that have none of their own set.
     """
     kind = find(name, folder)
     values = read(name, settings, folder)
-    settings_type = settings_type_of(kind)
-    if maximum is not None and "maximum" in declared(settings_type):
-        values.setdefault("maximum", maximum)
-    policy: Policy = kind(settings_type(**values)) if hasattr(kind, "settings_type") else kind()
-    policy.settings = getattr(policy, "settings", settings_type(**values))
-    policy.scales = scales
-    if not isinstance(getattr(kind, "name", None), str):
-        kind.name = kind.__name__
+    with strangers_code(name, folder):
+        settings_type = settings_type_of(kind)
+        if maximum is not None and "maximum" in declared(settings_type):
+            values.setdefault("maximum", maximum)
+        policy: Policy = kind(settings_type(**values)) if hasattr(kind, "settings_type") else kind()
+        policy.settings = getattr(policy, "settings", settings_type(**values))
+        policy.scales = scales
+        must_be_whole(policy, settings_type)
     return policy
 
 
 def retune(policy: Policy, key: str, value: Value) -> None:
-    """Change one setting of a policy at work; where it stands (state, averages) stays."""
-    policy.settings = dataclasses.replace(policy.settings, **{key: value})
+    """Change one setting of a policy at work; where it stands (state, averages) stays. UsageError
+    if it does not take it."""
+    try:
+        policy.settings = dataclasses.replace(policy.settings, **{key: value})
+    except (Exception, SystemExit) as error:  # a user's settings may check themselves
+        why = raised(error, file_of(type(policy.settings)))
+        message = f"policy {policy.name} does not take {key} = {value}: it {why}"
+        raise UsageError(message, hint="give it another value, or mend its settings") from error
 
 
 def _nearest(word: str, known: Mapping[str, object]) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from memlab.control.esx import Esx15, Esx41, Esxi5, Esxi6
 from memlab.errors import AdmissionError
 from memlab.lab.spec import Lab, VmSpec
 from memlab.units import MIB, format_size
@@ -35,7 +36,8 @@ QEMU_OVERHEAD: Final = 32 * MIB
 """Of a QEMU VM that starts from a saved state: QEMU itself, its translations; docs/qemu.md."""
 BOOT_OVERHEAD: Final = 80 * MIB
 """Of one that boots: its kernel's code is translated too."""
-_ESX: Final = "esx"
+_ESX: Final = frozenset(policy.name for policy in (Esx15, Esx41, Esxi5, Esxi6))
+"""A policy of the user's own may be called `esx_mine.py:X`; it has rules of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def sums(lab: Lab, available: int) -> Sums:
         configured=lab.configured,
         overhead=sum(map(overhead_of, lab.vms)),
         reserved=sum(vm.reservation for vm in lab.vms),
-        strict=lab.policy.name.startswith(_ESX),
+        strict=lab.policy.name in _ESX,
     )
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from memlab.control.policies import build
 from memlab.errors import HostError
 from memlab.kernel.files import HOST, Roots, parse_names, read_bytes
 from memlab.lab.admission import Sums, admit, sums
@@ -35,7 +36,10 @@ class Prepared:
 
 
 def prepare(loaded: Loaded, *, i_know: bool = False, roots: Roots = HOST) -> Prepared:
-    """`loaded`, checked against this host. HostError or AdmissionError with the repair."""
+    """`loaded`, checked against this host. HostError or AdmissionError with the repair; UsageError
+    if a policy of the user's own cannot be made, which is tried here, before anything is changed.
+    """
+    build(loaded.lab.policy.name, loaded.lab.policy.settings, folder=loaded.folder)
     changes = plan(loaded.lab, roots=roots)
     found = sums(loaded.lab, _available(roots))
     admit(found, i_know=i_know)

@@ -63,8 +63,9 @@ class Flows:
 
     @property
     def major(self) -> Floats:
-        """Faults that had to wait for the pool, the device, or the guest's own swap, by VM."""
-        found: Floats = self.read + (self.pooled + self.merged_out + self.guest_in).sum(axis=0)
+        """Faults of the host that had to wait for the pool or the device, by VM: a guest reads
+        its own swap by itself."""
+        found: Floats = self.read + (self.pooled + self.merged_out).sum(axis=0)
         return found
 
     @property

@@ -75,6 +75,11 @@ class Held:
     notes: tuple[str, ...]
     loaded: Loaded
 
+    @property
+    def scales(self) -> tuple[float, float]:
+        """time_scale and size_scale of the policy."""
+        return self.loaded.lab.policy.time_scale, self.loaded.lab.policy.size_scale
+
 
 def against(source: Source, *, folder: Path, tick: float = TICK) -> Held:
     """Run the model on the lab of a recording, with its seed, and compare."""

@@ -48,9 +48,10 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Simulated:
     """The rows in the order asked for, and the fleet with memory for all that they are held
-    against."""
+    against. `scales` are the policies' time_scale and size_scale."""
 
     lab: str
+    scales: tuple[float, float]
     seed: int
     overcommitment: float
     reference: Outcome
@@ -73,7 +74,8 @@ def simulate(task: Task) -> Simulated:
         find(name, task.folder)
     reference = outcome("none", relaxed=True)
     rows = tuple(_row(outcome(name), reference) for name in names)
-    return Simulated(task.lab.name, seed, task.lab.overcommitment, reference, rows)
+    scales = (task.lab.policy.time_scale, task.lab.policy.size_scale)
+    return Simulated(task.lab.name, scales, seed, task.lab.overcommitment, reference, rows)
 
 
 def under(lab: Lab, policy: str) -> Lab:

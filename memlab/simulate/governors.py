@@ -27,13 +27,15 @@ from memlab.control.policy import (
     Reclaim,
     Share,
 )
-from memlab.control.settings import Scales, Value
+from memlab.control.settings import Scales, Value, declared
 from memlab.control.static import Static
+from memlab.control.userpolicy import is_user_policy
+from memlab.errors import UsageError
 from memlab.lab.spec import Lab
 from memlab.simulate.arrays import Floats
 from memlab.simulate.model import Model
 from memlab.simulate.views import Claims, views
-from memlab.units import PAGE
+from memlab.units import PAGE, UnitError
 
 _WayOut = tuple[Mechanism, bool]
 """Where pages go, and whether the oldest do."""
@@ -68,6 +70,7 @@ class Governors:
             [place.spec.limit for place in model.fleet.places],
         )
         self._where = {place.name: i for i, place in enumerate(model.fleet.places)}
+        self._name = lab.policy.name
         self.policies = [_build(lab, folder) for _ in range(model.fleet.hosts.count)]
 
     def decide(self) -> None:
@@ -88,11 +91,23 @@ class Governors:
                 self.deeds.got[into] += round(float(got.sum()) * PAGE)
         self.deeds.seconds += process_time() - began
 
-    def retune(self, key: str, value: Value) -> None:
-        """Change one setting of every policy that has it."""
-        for policy in self.policies:
-            if hasattr(policy.settings, key):
-                retune(policy, key, value)
+    def retune(self, key: str, raw: object) -> None:
+        """Change one setting of every policy that has it, as a running lab does. UsageError if none
+        has it, or it cannot mean `raw`: a user's policy reads what the lab file says by itself."""
+        having = [one for one in self.policies if key in declared(type(one.settings))]
+        if not having:
+            raise UsageError(f"policy {self.policies[0].name} has no setting {key!r}")
+        for policy in having:
+            retune(policy, key, self._read(policy, key, raw))
+
+    def _read(self, policy: Policy, key: str, raw: object) -> Value:
+        if not is_user_policy(self._name):  # the lab file's check has read it
+            assert isinstance(raw, int | float | str)
+            return raw
+        try:
+            return declared(type(policy.settings))[key].read(raw)
+        except UnitError as error:
+            raise UsageError(str(error), hint=error.fix) from None
 
     def _dismiss(self, host: int, error: PolicyError) -> None:
         self.policies[host] = Static()

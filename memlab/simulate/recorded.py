@@ -20,6 +20,8 @@ _SWITCHES: Final = {
     "sharing": "tps", "balloon": "balloon", "compression": "compression", "swap": "swap"
 }  # fmt: skip
 """Keys of the lab file by the recording's names of the mechanisms."""
+_LEAST: Final = {"period": 0.01, "time_scale": 0.01, "size_scale": 1.0}
+"""The smallest paces of a policy that a lab file, in slow motion or fast, comes to."""
 _PACE: Final = re.compile(r"/ksm/(pages_to_scan|sleep_millisecs): \S+ → (\d+)")
 """A line of the recorded plan: what ksmd's pace was changed to."""
 
@@ -37,7 +39,19 @@ def lab_of(manifest: Mapping[str, Any], folder: Path) -> Loaded:
     stretched = loaded if scale == 1.0 else stretch(loaded, scale)
     facts = {vm["name"]: vm for vm in manifest.get("vms") or ()}
     vms = tuple(_as_recorded(vm, facts.get(vm.name)) for vm in stretched.lab.vms)
-    return replace(stretched, lab=stretched.lab.model_copy(update={"vms": vms}))
+    policy = stretched.lab.policy.model_copy(update=dict(_paces(manifest)))
+    return replace(stretched, lab=stretched.lab.model_copy(update={"vms": vms, "policy": policy}))
+
+
+def _paces(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The policy's period and scales, as they were in the run: stretched already where it was."""
+    policy = manifest.get("policy") or {}
+    for name, least in _LEAST.items():
+        if name in policy:
+            value = policy[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+                raise RecordingError(f"the recording's policy has a {name} of {value!r}"[:200])
+            yield name, float(value)
 
 
 def _refuse_code(policy: str) -> None:

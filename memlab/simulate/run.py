@@ -24,6 +24,7 @@ from memlab.simulate.governors import Deeds, Governors
 from memlab.simulate.model import Model
 from memlab.simulate.savings import saved
 from memlab.simulate.steps import Steps
+from memlab.study.unpressed import unpressed
 from memlab.units import PAGE
 
 TICK: Final = 0.05
@@ -83,11 +84,11 @@ def run(
     tick: float = TICK,
 ) -> Outcome:
     """Let `seconds` (the lab's duration) go by in steps of `tick` at most. `relaxed`: with memory
-    for all; `keep`: with the moments after each step. The same arguments give the same outcome, but
-    for CPU times."""
+    for all, also in the timeline; `keep`: with the moments after each step. The same arguments give
+    the same outcome, but for CPU times."""
     model = Model(fleet(lab, where, relaxed=relaxed), seed=seed)
     governors = Governors(model, lab, folder=folder)
-    steps = Steps(lab, governors)
+    steps = Steps(unpressed(lab) if relaxed else lab, governors)
     length = lab.duration if seconds is None else seconds
     measure = _Measure(model, _window(lab, length), keep)
     began = process_time()

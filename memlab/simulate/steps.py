@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from memlab.control.policy import Mechanism
+from memlab.errors import UsageError
 from memlab.lab.settable import Setting, SettingError, SettingKind, parse_setting
 from memlab.lab.spec import Lab, Step, WorkloadSpec
 from memlab.lab.values import Amount
@@ -43,8 +44,11 @@ class Steps:
         hand = _HANDS.get(setting.kind)
         if hand is None:
             self.notes.append(f"not modelled: set {path}")
-        else:
+            return
+        try:
             hand(self._governors, setting)
+        except UsageError as error:
+            self.notes.append(f"not set: {path}: {error.message}")
 
 
 def _left_out(steps: tuple[Step, ...]) -> list[str]:
@@ -145,8 +149,7 @@ def _budget(governors: Governors, setting: Setting) -> None:
 
 
 def _policy(governors: Governors, setting: Setting) -> None:
-    if isinstance(setting.value, int | float):
-        governors.retune(setting.key, setting.value)
+    governors.retune(setting.key, setting.value)
 
 
 _HANDS: Final[Mapping[SettingKind, Callable[[Governors, Setting], None]]] = {

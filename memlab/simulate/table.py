@@ -11,7 +11,7 @@ from memlab.control.policy import Mechanism
 from memlab.simulate.against import Held, Line
 from memlab.simulate.fleets import Row, Simulated
 from memlab.simulate.run import Outcome
-from memlab.study.table import percent
+from memlab.study.cells import percent, scaled
 from memlab.units import MIB
 
 SCHEMA_VERSION: Final = 1
@@ -31,8 +31,8 @@ def heading(found: Simulated) -> str:
     many = f"{of.vms:,} VMs on {of.hosts:,} host{'s' if of.hosts > 1 else ''}"
     return (
         f"{found.lab}, simulated: {many}, {found.overcommitment:.2f}-fold over-commitment, "
-        f"{of.seconds:g} s, seed {found.seed};\nwork relative to the same VMs with memory for all "
-        f"({total:,.0f} operations/s)"
+        f"{of.seconds:g} s, seed {found.seed};\n{scaled(found.scales)}; work relative to the same "
+        f"VMs with memory for all ({total:,.0f} operations/s)"
     )
 
 
@@ -98,6 +98,8 @@ def figures(found: Simulated) -> dict[str, Any]:
         "seconds": of.seconds,
         "window": list(of.window),
         "seed": found.seed,
+        "time_scale": found.scales[0],
+        "size_scale": found.scales[1],
         "overcommitment": found.overcommitment,
         "reference_operations": float(of.work.sum()),
         "rows": [_figures(row) for row in found.rows],
@@ -132,7 +134,7 @@ def held_table(held: Held) -> Table:
     start, end = held.window
     title = (
         f"{held.lab} under {held.policy}: the model beside the recording, means over "
-        f"{start:g}–{end:g} s"
+        f"{start:g}–{end:g} s;\n{scaled(held.scales)}"
     )
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
     shown.add_column("")
@@ -161,6 +163,8 @@ def held_figures(held: Held) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "lab": held.lab,
         "policy": held.policy,
+        "time_scale": held.scales[0],
+        "size_scale": held.scales[1],
         "window": list(held.window),
         "quantities": [
             {

@@ -53,7 +53,7 @@ def _vm_views(model: Model, claims: Claims) -> list[VmView]:
         [place.name for place in fleet.places], _bytes(fleet.configured),
         claims.shares, claims.reservation, claims.limit,
     )  # fmt: skip
-    active = model.active.pages
+    active = model.active.estimate(model.pages)
     known: Sequence[int | None] = [None] * fleet.count if active is None else _bytes(active)
     *held, common, overhead, swapped = map(_bytes, host)
     rows = zip(

@@ -2,14 +2,15 @@
 
 Work is a VM's operations per second in the measured window. Relative work is that over the same
 VM's in the reference run (the same lab with a budget for all, and no policy), or over the first
-run's where there is no reference. Fairness is Jain's index of the VMs' relative work: 1 if all are
-slowed alike, 1/n if one has everything (Jain, Chiu, Hawe, DEC-TR-301, 1984).
+run's where there is no reference; none is told where that run is void. Fairness is Jain's index of
+the VMs' relative work: 1 if all are slowed alike, 1/n if one has everything (Jain, Chiu, Hawe,
+DEC-TR-301, 1984).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 from statistics import median
 
@@ -37,6 +38,8 @@ class Row:
     """One policy over its repeats. `runs` are all, `void` the reasons of those that do not count.
 
     `work` and `fairness` are relative to the reference; `each` is the relative work of each VM.
+    `cpu` is of ksmd and memlab itself, `vm_cpu` of the VMs. `makers` are the versions of memlab
+    that made the runs.
     """
 
     policy: str
@@ -47,14 +50,19 @@ class Row:
     fairness: Spread
     p99: Spread
     saved: dict[Mechanism, Spread]
+    saved_in_all: Spread
     major_faults: Spread
     swapped_in: Spread
     stalled: Spread
     ksmd_cpu: Spread
     observer_cpu: Spread
+    cpu: Spread
+    vm_cpu: Spread
     actions: Spread
     out_of_memory: int
     """Guests that ran out of memory, in the worst of the runs."""
+    scales: tuple[float, float]
+    makers: tuple[str, ...]
 
     @property
     def acted(self) -> bool:
@@ -64,13 +72,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rows in the order asked for. `against` says what work is relative to."""
+    """The rows in the order asked for. `against` says what work is relative to: the reference,
+    whose work is left out if it is void."""
 
     lab: str
     against: str
     reference: Measured
     scales: tuple[float, float]
     rows: tuple[Row, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether every run counts, the reference too."""
+        return not self.reference.void and not any(row.void for row in self.rows)
 
     @property
     def best(self) -> Row | None:
@@ -105,6 +119,8 @@ def compare(
     """The runs by policy, in the order of their first run; `labels` name each run otherwise."""
     names = list(labels) or [run.policy for run in runs]
     held, against = (reference, "the run without pressure") if reference else (runs[0], names[0])
+    if held.void:
+        held = replace(held, work={})
     groups: dict[str, list[Measured]] = {}
     for name, run in zip(names, runs, strict=True):
         groups.setdefault(name, []).append(run)
@@ -134,8 +150,13 @@ def _row(name: str, runs: Sequence[Measured], reference: Measured) -> Row:
         major_faults=spread(lambda run: run.major_faults),
         swapped_in=spread(lambda run: run.swapped_in),
         stalled=spread(lambda run: run.stalled),
+        saved_in_all=spread(lambda run: run.saved_in_all),
         ksmd_cpu=spread(lambda run: run.ksmd_cpu),
         observer_cpu=spread(lambda run: run.observer_cpu),
+        cpu=spread(lambda run: run.cpu),
+        vm_cpu=spread(lambda run: run.vm_cpu),
         actions=spread(lambda run: float(run.actions)),
         out_of_memory=max((run.out_of_memory for run in good), default=0),
+        scales=runs[0].scales,
+        makers=tuple(dict.fromkeys(run.maker for run in runs if run.maker)),
     )

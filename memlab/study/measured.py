@@ -30,7 +30,9 @@ class Measured:
     `work` is operations per second of each VM that works. `saved` is bytes by mechanism. `p99` is
     that of the slowest VM, seconds. `swapped_in` counts pages from the device, per second.
     `out_of_memory` counts the guests in which an application got no frame: their work stood still.
-    `void` says why the run cannot be compared; empty if it can.
+    `vm_cpu` is the CPU time of all VMs' processes, part of one core. `memlab` is the version that
+    recorded the run, `code` its code where that is known (`study.code`). `void` says why the run
+    cannot be compared; empty if it can.
     """
 
     policy: str
@@ -44,10 +46,32 @@ class Measured:
     stalled: float | None = None
     ksmd_cpu: float | None = None
     observer_cpu: float | None = None
+    vm_cpu: float | None = None
     used: float | None = None
     actions: int = 0
     out_of_memory: int = 0
+    memlab: str = ""
+    code: str = ""
     void: str = ""
+
+    @property
+    def saved_in_all(self) -> float | None:
+        """Bytes that all mechanisms saved together; None if one of them is not known."""
+        known = [self.saved.get(mechanism) for mechanism in Mechanism]
+        return None if None in known else sum(value or 0.0 for value in known)
+
+    @property
+    def cpu(self) -> float | None:
+        """What the mechanisms and those who watch them take, part of one core: ksmd, and memlab's
+        own processes. None if one of them is not known."""
+        if self.ksmd_cpu is None or self.observer_cpu is None:
+            return None
+        return self.ksmd_cpu + self.observer_cpu
+
+    @property
+    def maker(self) -> str:
+        """Who made the run: memlab's version, and its code where that is known."""
+        return f"memlab {self.memlab}{self.code and f', code {self.code}'}" if self.memlab else ""
 
     @property
     def total(self) -> float:
@@ -77,9 +101,11 @@ def measured(source: Source) -> Measured:
         stalled=window.mean(Entity.LAB, "stall_some"),
         ksmd_cpu=window.mean(Entity.LAB, "ksmd_cpu"),
         observer_cpu=window.mean(Entity.LAB, "observer_cpu"),
+        vm_cpu=window.over_vms("cpu", sum),
         used=window.at_deep("used"),
         actions=sum(choice.action != LEFT_ALONE for choice in source.choices()),
         out_of_memory=len({one.vm for one in source.events() if one.kind == "out-of-memory"}),
+        memlab=facts.text_of(facts.mapping(source.manifest.get("versions")).get("memlab")) or "",
         void=_void(source),
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from memlab.study.cells import notes, percent, scaled, with_spread
 from memlab.study.compare import Comparison, Row, geometric_mean
-from memlab.study.table import notes, percent, with_spread
+from memlab.study.table import remarks
 
 
 def overview(found: Mapping[str, Comparison]) -> Iterator[str]:
@@ -55,5 +56,10 @@ def _below(found: Mapping[str, Comparison]) -> Iterator[str]:
     for lab, one in found.items():
         counts = [row.runs for row in one.rows]
         runs = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
-        told = [f"{row.policy}: {words}" for row in one.rows if (words := notes(row))]
-        yield f"- {lab}: {runs} runs of each{'; ' if told else ''}{'; '.join(told)}."
+        void = one.reference.void
+        told = (
+            *([f"{one.against} is void: {void}"] if void else ()),
+            *(f"{row.policy}: {words}" for row in one.rows if (words := notes(row))),
+            *remarks(one),
+        )
+        yield f"- {lab}: {'; '.join((f'{runs} runs of each, {scaled(one.scales)}', *told))}."

@@ -8,8 +8,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 from memlab.report.markup import Markup, join, tag, text
+from memlab.study.cells import COLUMNS, notes, percent, with_spread
 from memlab.study.compare import Comparison, Row, Spread
-from memlab.study.table import COLUMNS, heading, notes, percent, with_spread
+from memlab.study.table import heading, remarks
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _WIDTH, _LINE, _LEFT, _RIGHT = 900, 30, 130, 190
@@ -43,6 +44,7 @@ def page(found: Comparison) -> str:
         tag("h1", f"Which policy gets most work out of {found.lab}?"),
         tag("p", f"{answer} of the work without pressure." if best else answer),
         tag("p", heading(found)),
+        *(tag("p", one) for one in remarks(found)),
         tag("h2", "Work of all VMs, median and range over the repeats"),
         _bars(found),
         tag("h2", "Work of each VM"),
@@ -56,8 +58,9 @@ def page(found: Comparison) -> str:
 
 _HOW = text(
     "Work is operations per second in the measured window, relative to the same VM in the run "
-    "without pressure. Fairness is Jain's index of the VMs' relative work. Saved is the mean over "
-    "the window, all mechanisms together. Void runs are left out and named."
+    "without pressure. Fair is Jain's index of the VMs' relative work. Saved is the mean over the "
+    "window, all mechanisms together. CPU is of ksmd and memlab's own processes, part of one core. "
+    "Void runs are left out and named."
 )
 
 
@@ -112,12 +115,14 @@ def _each(found: Comparison) -> Markup:
 
 
 def _table(found: Comparison) -> Markup:
-    head = tag("tr", tag("th", "policy"), *(tag("th", name) for name, _ in COLUMNS), tag("th"))
+    head = tag(
+        "tr", tag("th", "policy"), *(tag("th", column.head) for column in COLUMNS), tag("th")
+    )
     rows = [
         tag(
             "tr",
             tag("td", row.policy),
-            *(tag("td", cell(row)) for _, cell in COLUMNS),
+            *(tag("td", column.whole(row)) for column in COLUMNS),
             tag("td", notes(row)),
         )
         for row in found.rows

@@ -1,7 +1,7 @@
 """Many runs of one lab, one after the other on the restored host; what is there is not run again.
 
-Each run has a folder of its own, named after what it is a run of, below a folder named after the
-lab's content: a changed lab file begins anew, a broken-off comparison goes on where it stood.
+Each run has a folder of its own, named after what it is a run of, below a folder named after all
+that determines it: a changed lab begins anew, a broken-off comparison goes on where it stood.
 Repeats take turns over the policies (a b c a b c): a slow hour of the machine is everybody's.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from memlab.control.userpolicy import digest
 from memlab.errors import MemlabError, RecordingError
 from memlab.lab.load import Loaded, load, loads
 from memlab.lab.outcome import Ended
@@ -21,12 +22,16 @@ from memlab.lab.place import RECORDING
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Session, Watcher
 from memlab.record.derive import Derived
+from memlab.study.code import code, version
 from memlab.study.measured import Measured, of_run
+from memlab.study.unpressed import of_policy, steps_without, takes_memory
 from memlab.units import MIB
 
 REFERENCE: Final = "reference"
 """The run without pressure: a budget for all VMs, and no policy."""
 _ROOM: Final = 64 * MIB
+_CODE: Final = "code"
+"""The file beside a job's runs that says which code made them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,10 @@ class Job:
     policy: str
     number: int
 
-    @property
-    def folder(self) -> str:
-        """The run's folder below the comparison's."""
+    def folder(self, content: str = "") -> str:
+        """The run's folder below the comparison's; `content` is that of a user's policy file."""
         words = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.policy or REFERENCE)
-        return f"{words}-{self.number}"
+        return "-".join((words, *([content[:8]] if content else ()), str(self.number)))
 
 
 def jobs(policies: Sequence[str], repeats: int) -> list[Job]:
@@ -59,11 +63,13 @@ class Runs:
         self.directory = directory / self._digest()
 
     def _digest(self) -> str:
-        """Of the lab as it will run, its policy's name apart."""
-        tree = {key: value for key, value in self.lab.tree.items() if key != "policy"}
-        policy = self.lab.lab.policy
-        scales = (policy.time_scale, policy.size_scale, policy.period)
-        text = json.dumps([tree, scales], sort_keys=True, default=str)
+        """Of the lab as it will run, and of memlab's version. The policy's name is the job's; but
+        settings, also those of the timeline, are one policy's: with them it counts."""
+        lab = self.lab.lab.model_dump(mode="json")
+        timed = any(of_policy(path) for step in self.lab.lab.timeline for path in step.set)
+        if not timed and not lab["policy"]["settings"]:
+            del lab["policy"]["name"]
+        text = json.dumps([version(), lab], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def loaded(self, job: Job) -> Loaded:
@@ -71,42 +77,66 @@ class Runs:
         if job.policy:
             return self._load(*self._policy(job.policy))
         room = self.lab.lab.configured + _ROOM
-        sets = (*self._policy("none"), f"host.memory={room // MIB}MiB", "expect=[]")
-        return self._load(*sets)
+        sets = (f"host.memory={room // MIB}MiB", "expect=[]")
+        return self._load(*self._policy("none", takes_memory), *sets)
 
     def _load(self, *sets: str) -> Loaded:
         """From the text that was read first: a file that is edited meanwhile is the next lab."""
         return loads(self.lab.source, name=self.lab.name, sets=(*self.sets, *sets))
 
-    def _policy(self, name: str) -> tuple[str, ...]:
-        """The policy by itself: another one's settings would be none of its own."""
-        same = name == self.lab.lab.policy.name
-        return (f"policy.name={name}",) if same else (f"policy.name={name}", "policy.settings={}")
+    def _policy(self, name: str, *drop: Callable[[str], bool]) -> tuple[str, ...]:
+        """The policy by itself: another one's settings would be none of its own. `drop` says what
+        else of the timeline is left out."""
+        if name == self.lab.lab.policy.name:
+            return (f"policy.name={name}", *self._timeline(*drop))
+        settings = (f"policy.name={name}", "policy.settings={}")
+        return (*settings, *self._timeline(of_policy, *drop))
+
+    def _timeline(self, *drop: Callable[[str], bool]) -> tuple[str, ...]:
+        """What sets the timeline to what is left of it; nothing if all is."""
+        steps = self.lab.tree.get("timeline") or []
+        left = steps_without(steps, lambda path: any(one(path) for one in drop))
+        return () if left == steps else (f"timeline={json.dumps(left, ensure_ascii=False)}",)
+
+    def place(self, job: Job) -> Path:
+        """The folder of the job's runs: another one for each content of a user's policy file.
+        UsageError if that cannot be read."""
+        return self.directory / job.folder(digest(job.policy, self.lab.folder))
 
     def find(self, job: Job) -> Measured | None:
         """The run's figures if it has been made and has come to its end, else None."""
-        for path in sorted(self.directory.joinpath(job.folder).glob(f"runs/*/{RECORDING}")):
+        folder = self.place(job)
+        for path in sorted(folder.glob(f"runs/*/{RECORDING}")):
             try:
                 run = Derived.open(path, check=False)
             except RecordingError:
                 continue  # killed before it had begun
             if run.manifest.get("ended") == Ended.FINISHED:
-                return of_run(run)
+                return replace(of_run(run), code=_code_of(folder))
             run.close()
         return None
 
     def make(self, job: Job, watcher: Watcher) -> Measured:
         """Run it. MemlabError if it fails, KeyboardInterrupt if somebody stopped it."""
         prepared = prepare(self.loaded(job))
-        folder = self.directory / job.folder
+        folder = self.place(job)
         folder.mkdir(parents=True, exist_ok=True)
+        folder.joinpath(_CODE).write_text(f"{code()}\n", "utf-8")
         session = Session(replace(prepared, directory=folder), watcher)
-        prepared.invoker.give(self.directory.parent, self.directory, folder)
+        prepared.invoker.give(self.directory.parent, self.directory, folder, folder / _CODE)
         outcome = session.run()
         outcome.restored.check()
         if outcome.ended is Ended.STOPPED:
             raise KeyboardInterrupt
-        return of_run(Derived.open(outcome.recording, check=False))
+        return replace(of_run(Derived.open(outcome.recording, check=False)), code=code())
+
+
+def _code_of(folder: Path) -> str:
+    """The code that made a job's runs; empty if nobody wrote it down."""
+    try:
+        return folder.joinpath(_CODE).read_text("utf-8").strip()
+    except OSError:
+        return ""
 
 
 def perform(
@@ -117,6 +147,10 @@ def perform(
     left = len(todo) - len(found)
     if found:
         tell(f"{len(found)} of {len(todo)} runs are there already, in {runs.directory}")
+    if old := sum(known.code != code() for known in found.values()):
+        tell(
+            f"{old} of them: not by memlab's code as it is now; move that folder away to make anew"
+        )
     for job in todo:
         if job in found:
             yield job, found[job]

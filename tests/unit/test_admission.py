@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from memlab.errors import AdmissionError
@@ -61,6 +63,24 @@ vms: {a: {count: 2, memory: 80MiB, reservation: 50%}}
     found = sums(loads(text).lab, 4 * GIB)
     assert (found.reserved, found.strict) == (80 * MIB, True)
     admit(found)
+
+
+@pytest.mark.parametrize(
+    ("policy", "strict"),
+    [("esx15", True), ("esx41", True), ("esxi5", True), ("esxi6", True), ("esx_mine.py:X", False),
+     ("best", False)],
+)  # fmt: skip
+def test_esx_s_rule_is_of_esx_alone(policy: str, strict: bool, tmp_path: Path) -> None:
+    """A user's own policy is not ESX because its file is called so."""
+    (tmp_path / "esx_mine.py").write_text("class X:\n    def decide(self, view): ...\n")
+    text = f"""
+name: two
+host: {{memory: 128MiB, swap: {{size: 96MiB}}}}
+policy: {{name: "{policy}"}}
+vms: {{a: {{count: 2, memory: 80MiB}}}}
+"""
+    lab = loads(text, name=str(tmp_path / "two.memlab.yaml")).lab
+    assert sums(lab, 4 * GIB).strict is strict
 
 
 @pytest.mark.parametrize("lab", bundled(), ids=lambda path: path.stem)

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import memlab
+from memlab.errors import UsageError
+from memlab.lab.load import resolve
+from memlab.lab.session import Nobody
 from memlab.record.store import Recording
-from memlab.study.runs import Job, Runs, jobs
+from memlab.study.code import code
+from memlab.study.runs import Job, Runs, jobs, perform
 from memlab.units import MIB
 
 LAB = """
@@ -32,8 +37,9 @@ def test_the_reference_comes_first_and_repeats_take_turns() -> None:
     assert jobs(["a", "b"], 2) == [
         Job("", 1), Job("a", 1), Job("b", 1), Job("a", 2), Job("b", 2),
     ]  # fmt: skip
-    assert Job("./x.py:Mine", 3).folder == "--x-py-Mine-3"
-    assert Job("", 1).folder == "reference-1"
+    assert Job("./x.py:Mine", 3).folder() == "--x-py-Mine-3"
+    assert Job("./x.py:Mine", 3).folder("0123456789") == "--x-py-Mine-01234567-3"
+    assert Job("", 1).folder() == "reference-1"
 
 
 def test_a_policy_s_settings_are_for_itself_alone(lab: Path, tmp_path: Path) -> None:
@@ -52,10 +58,96 @@ def test_the_reference_has_memory_for_all_and_no_policy(lab: Path, tmp_path: Pat
 
 
 def test_another_lab_is_another_folder_but_another_policy_is_not(lab: Path, tmp_path: Path) -> None:
+    lab.write_text(LAB.replace("settings: {swap: 3%}, ", ""))
     first = Runs(lab, (), tmp_path).directory
-    assert Runs(lab, ("policy.name=mom", "policy.settings={}"), tmp_path).directory == first
+    assert Runs(lab, ("policy.name=mom",), tmp_path).directory == first
     assert Runs(lab, ("seed=9",), tmp_path).directory != first
     assert Runs(lab, ("policy.time_scale=2",), tmp_path).directory != first
+    assert Runs(lab, ("policy.period=2s",), tmp_path).directory != first
+    lab.write_text(lab.read_text() + "# a comment changes no run\n")
+    assert Runs(lab, (), tmp_path).directory == first
+
+
+def test_other_settings_of_the_policy_are_another_folder(lab: Path, tmp_path: Path) -> None:
+    """Or a comparison of two settings finds the runs of the first one for both."""
+    first = Runs(lab, (), tmp_path).directory
+    assert Runs(lab, ("policy.settings.swap=50%",), tmp_path).directory != first
+    assert Runs(lab, ("policy.settings={}",), tmp_path).directory != first
+    assert Runs(lab, (), tmp_path).directory == first
+    others = ("policy.name=mom", "policy.settings={}")
+    assert Runs(lab, others, tmp_path).directory != first, "ladder runs with other settings there"
+
+
+def test_settings_of_the_timeline_are_their_policy_s(lab: Path, tmp_path: Path) -> None:
+    text = LAB.replace("settings: {swap: 3%}, ", "")
+    lab.write_text(text + "timeline: [{at: 1s, set: {policy.settings.swap: 4%}}]\n")
+    first = Runs(lab, (), tmp_path)
+    lab.write_text(text + "timeline: [{at: 1s, set: {policy.settings.swap: 5%}}]\n")
+    assert Runs(lab, (), tmp_path).directory != first.directory
+    assert [step.set for step in first.loaded(Job("ladder", 1)).lab.timeline] == [
+        {"policy.settings.swap": "4%"}
+    ]
+    assert not first.loaded(Job("mom", 1)).lab.timeline, "mom has no setting of that name"
+    assert not first.loaded(Job("", 1)).lab.timeline
+
+
+def test_another_version_of_memlab_is_another_folder(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Runs(lab, (), tmp_path).directory
+    monkeypatch.setattr("memlab.study.runs.version", lambda: "0.0.0")
+    assert Runs(lab, (), tmp_path).directory != first
+
+
+def test_another_content_of_a_user_s_policy_is_another_run(lab: Path, tmp_path: Path) -> None:
+    """The others' runs stay where they are: nobody waits for them once more."""
+    mine = lab.with_name("mine.py")
+    mine.write_bytes(b"abc")  # SHA-256 of it: ba7816bf…, FIPS 180-2, B.1
+    runs, job = Runs(lab, (), tmp_path), Job("./mine.py:Mine", 2)
+    assert runs.place(job) == runs.directory / "--mine-py-Mine-ba7816bf-2"
+    mine.write_bytes(b"abcd")
+    assert runs.place(job) != runs.directory / "--mine-py-Mine-ba7816bf-2"
+    assert runs.place(Job("mom", 2)) == runs.directory / "mom-2"
+    mine.unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        runs.find(job)
+
+
+def test_the_reference_has_no_step_that_takes_memory_away(lab: Path, tmp_path: Path) -> None:
+    lab.write_text(
+        LAB
+        + """
+timeline:
+  - {at: 1s, set: {host.memory: 40MiB, vms.a.balloon: 16MiB, vms.a.shares: 5}, mark: squeeze}
+  - {at: 2s, set: {vms.a-1.limit: 16MiB, "vms.*.reclaim": 50%, vms.a.cgroup.high: 20MiB}}
+  - {when: lab.used > 1MiB, once: off, set: {vms.a-2.balloon: 8MiB}}
+  - {at: 3s, set: {vms.a.workload: {name: keyvalue, size: 9MiB}, policy.settings.swap: 5%}}
+  - {at: 4s, mark: "on the way … out", verify: on}
+"""
+    )
+    runs = Runs(lab, (), tmp_path)
+    first, second, third = runs.loaded(Job("", 1)).lab.timeline
+    assert (first.at, first.set, first.mark) == (1.0, {"vms.a.shares": 5}, "squeeze")
+    assert (second.at, second.set) == (
+        3.0,
+        {"vms.a.workload": {"name": "keyvalue", "size": "9MiB"}},
+    )
+    assert (third.at, third.mark, third.verify) == (4.0, "on the way … out", True)
+    assert len(runs.loaded(Job("ladder", 1)).lab.timeline) == 5
+    other = runs.loaded(Job("static", 1)).lab.timeline
+    assert [len(step.set) for step in other] == [3, 3, 1, 1, 0], "all but the setting of ladder"
+
+
+def test_idle_tax_can_be_compared_though_it_sets_what_one_policy_has(tmp_path: Path) -> None:
+    runs = Runs(resolve("idle-tax"), (), tmp_path)
+    for policy in ("", "mom", "esxi6"):
+        (step,) = [step for step in runs.loaded(Job(policy, 1)).lab.timeline if step.mark]
+        assert not step.set
+    steps = runs.loaded(Job("esxi5", 1)).lab.timeline
+    assert steps[1].set == {"policy.settings.idle_tax": "75%"}
+    plain = Runs(resolve("idle-tax"), ("policy.settings={}",), tmp_path)
+    other = Runs(resolve("idle-tax"), ("policy.settings={}", "policy.name=esxi6"), tmp_path)
+    assert plain.directory != other.directory, "esxi6 has the step there, and esxi5 has not"
 
 
 def test_an_edited_file_is_the_next_comparison_s(lab: Path, tmp_path: Path) -> None:
@@ -64,9 +156,12 @@ def test_an_edited_file_is_the_next_comparison_s(lab: Path, tmp_path: Path) -> N
     assert len(runs.loaded(Job("none", 1)).lab.vms) == 2
 
 
-def record(folder: Path, ended: str | None) -> None:
+def record(folder: Path, ended: str | None, *, version: str = "0.3") -> None:
     folder.mkdir(parents=True)
-    manifest = {"vms": [], "window": [0, 1], "lab": "two", "policy": {"name": "mom"}}
+    manifest = {
+        "vms": [], "window": [0, 1], "lab": "two", "policy": {"name": "mom"},
+        "versions": {"memlab": version},
+    }  # fmt: skip
     with Recording.create(folder / "recording.sqlite", manifest) as made:
         made.finish({} if ended is None else {"ended": ended, "verdict": {"outcome": "passed"}})
 
@@ -74,7 +169,7 @@ def record(folder: Path, ended: str | None) -> None:
 def test_only_what_came_to_its_end_has_been_made(lab: Path, tmp_path: Path) -> None:
     runs, job = Runs(lab, (), tmp_path), Job("mom", 1)
     assert runs.find(job) is None
-    place = runs.directory / job.folder / "runs"
+    place = runs.directory / "mom-1" / "runs"
     record(place / "1", None)
     record(place / "2", "stopped")
     (place / "3").mkdir()
@@ -83,3 +178,34 @@ def test_only_what_came_to_its_end_has_been_made(lab: Path, tmp_path: Path) -> N
     record(place / "4", "finished")
     found = runs.find(job)
     assert found is not None and found.policy == "mom" and not found.void
+    assert found.maker == "memlab 0.3", "nobody wrote its code down"
+    (runs.directory / "mom-1" / "code").write_text("0123456789ab\n")
+    again = runs.find(job)
+    assert again is not None and again.maker == "memlab 0.3, code 0123456789ab"
+
+
+def test_runs_of_other_code_are_used_and_told(lab: Path, tmp_path: Path) -> None:
+    """A developer may know that the change is none to these runs; not to say it would be a lie."""
+    runs, todo, told = Runs(lab, (), tmp_path), [Job("", 1), Job("mom", 1)], list[str]()
+    for job, made_by in zip(todo, ("0123456789ab", code()), strict=True):
+        record(runs.place(job) / "runs" / "1", "finished")
+        runs.place(job).joinpath("code").write_text(f"{made_by}\n")
+    assert [job for job, _ in perform(runs, todo, Nobody(), told.append)] == todo
+    assert told[0].startswith("2 of 2 runs are there already")
+    assert told[1].startswith("1 of them: not by memlab's code as it is now")
+    assert len(told) == 2
+
+
+def test_the_code_is_of_what_makes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memlab, "__file__", str(tmp_path / "__init__.py"))
+    for room in ("control", "cli"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "a.py").write_text("1")
+    code.cache_clear()
+    first = code()
+    assert len(first) == 12 and code() == first
+    for room, same in (("cli", True), ("control", False)):
+        (tmp_path / room / "a.py").write_text("2")
+        code.cache_clear()
+        assert (code() == first) is same, room
+    code.cache_clear()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from memlab.control.static import Static
 from memlab.errors import UsageError
 from memlab.lab.load import load, loads, resolve
 from memlab.lab.spec import Lab
+from memlab.simulate.active import Active
 from memlab.simulate.arrays import APP, FREED, STRATA, Groups
 from memlab.simulate.demand import layered
 from memlab.simulate.fleet import fleet, places
@@ -279,6 +283,77 @@ def test_a_step_of_the_timeline_is_taken_by_every_copy() -> None:
     assert not steps.notes
 
 
+def test_memory_for_all_is_not_taken_away_by_the_timeline() -> None:
+    """Each step presses the VM of 128 MiB that uses 96; without them it does all of its work."""
+    timeline = """timeline:
+  - {at: 1s, set: {host.memory: 16MiB, vms.a.balloon: 80MiB}}
+  - {at: 1s, set: {vms.a.limit: 16MiB, vms.a.reclaim: 90%}}
+"""
+    work = "{name: keyvalue, size: 96MiB, args: {rate: 20000}}"
+    lab = under(small(work, budget="200MiB", more=timeline), "none")
+    where = places(lab, vms=None, hosts=1, seed=1)
+    relaxed, pressed = run(lab, where, relaxed=True), run(lab, where)
+    assert relaxed.major_faults == 0
+    assert relaxed.saved == dict.fromkeys(Mechanism, 0.0)
+    assert relaxed.work.sum() == pytest.approx(20_000, rel=1e-3)
+    assert pressed.work.sum() < 0.9 * relaxed.work.sum()
+
+
+MINE = """
+from dataclasses import dataclass
+from memlab.control.policy import Decision
+from memlab.control.settings import percent, text
+
+
+@dataclass(frozen=True)
+class Settings:
+    keep: float = percent(0.1, "x")
+    order: str = text("abc", "x")
+
+
+class Mine:
+    settings_type = Settings
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def decide(self, view):
+        return Decision("stands")
+"""
+
+
+def test_a_user_s_policy_takes_its_settings_from_the_timeline_as_it_does_live(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    text = """
+name: own
+host: {memory: 64MiB}
+mechanisms: {compression: off, swap: off}
+policy: {name: "./mine.py:Mine"}
+vms: {a: {memory: 32MiB}}
+duration: 5s
+timeline:
+  - {at: 1s, set: {policy.settings.keep: 50%}}
+  - {at: 2s, set: {policy.settings.order: cab}}
+  - {at: 3s, set: {policy.settings.keep: half}}
+  - {at: 4s, set: {policy.settings.keep: [1]}}
+  - {at: 4s, set: {policy.settings.kept: 1%}}
+"""
+    lab = loads(text, name=str(tmp_path / "own.memlab.yaml")).lab
+    governors = Governors(model_of(lab, vms=2, hosts=2), lab, folder=tmp_path)
+    steps = Steps(lab, governors)
+    steps.take(5.0)
+    assert [(one.settings.keep, one.settings.order) for one in governors.policies] == [
+        (0.5, "cab"), (0.5, "cab"),
+    ]  # fmt: skip
+    assert steps.notes == [
+        "not set: policy.settings.keep: 'half' is not a percentage",
+        "not set: policy.settings.keep: '[1]' is not a percentage",
+        "not set: policy.settings.kept: policy Mine has no setting 'kept'",
+    ]
+
+
 def test_another_workload_frees_the_first_and_fills_the_second() -> None:
     lab = small(
         "{name: idle, size: 64MiB}",
@@ -379,6 +454,59 @@ def test_the_idle_memory_tax_moves_memory_as_the_formula_says() -> None:
     assert untaxed[0] == pytest.approx([45, 45], rel=0.05)
     assert taxed[0] == pytest.approx([26, 64], rel=0.05)
     assert 1.15 < taxed[1] / untaxed[1] < 1.6
+
+
+def used(part: float) -> Any:
+    """Flows in which so much of 128 MiB is filled, and nothing else is used."""
+    return SimpleNamespace(
+        rates=np.zeros((STRATA, 1)), fill=np.full((1, 1), part * 128 * MIB / PAGE)
+    )
+
+
+def in_mib(active: Active, model: Model) -> float:
+    found = active.estimate(model.pages)
+    assert found is not None
+    return float(found[0]) * PAGE / MIB
+
+
+def test_active_memory_is_the_largest_of_three_averages() -> None:
+    """The agent's law (guest/agent/sample.c) by hand, of a VM of 128 MiB that uses all or nothing.
+
+    After a period of nothing both averages are 0. In the middle of one that has used all: 0.7·1 +
+    0.3·0 of 128 MiB; at its end slow 0.25, fast 0.7. A period of nothing: in its middle still 0.7,
+    at its end slow 0.1875, fast 0.3·0.7 = 0.21. All again: 0.7·1 + 0.3·0.21 = 0.763 at once.
+    """
+    model = model_of(small("{name: idle, size: 0MiB}", more="active: {pages: 100, period: 2s}"))
+    active = Active(model.fleet, seed=1)
+    active.look(used(0), model.pages, 1.0)
+    assert active.estimate(model.pages) is None, "the first period is not over"
+    active.look(used(0), model.pages, 1.0)
+    found = [in_mib(active, model)]
+    for part in (1, 0, 0, 0, 1):
+        active.look(used(part), model.pages, 1.0)
+        found.append(in_mib(active, model))
+    assert found == pytest.approx([128 * part for part in (0, 0.7, 0.7, 0.7, 0.21, 0.763)])
+
+
+def test_how_often_it_is_asked_for_does_not_change_the_estimate() -> None:
+    """200 VMs of which a half is used little by little, 100 pages watched: asked at each step or at
+    the end alone, the mean is ½ within four standard errors, 4·√(¼ ÷ 20,000) = 0.0141."""
+    lab = small("{name: idle, size: 0MiB}", more="active: {pages: 100, period: 2s}")
+    model = model_of(lab, vms=200)
+    for asks in (True, False):
+        active = Active(model.fleet, seed=1)
+        active.look(used(0), model.pages, 2.0)
+        last = np.zeros(200)
+        for _ in range(20):
+            active.look(used(0.025), model.pages, 0.09)
+            if asks:
+                found = active.estimate(model.pages)
+                assert found is not None and (found >= last).all(), "within a period it rises"
+                last = found
+        found = active.estimate(model.pages)
+        assert found is not None
+        mean = found.mean() * PAGE / (128 * MIB) / 0.7
+        assert mean == pytest.approx(0.5, abs=0.0141)
 
 
 @pytest.mark.parametrize("name", POLICIES)

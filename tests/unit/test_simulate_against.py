@@ -11,10 +11,11 @@ import pytest
 import memlab.report
 from memlab.cli.main import main
 from memlab.errors import RecordingError, UsageError
-from memlab.lab.load import load, resolve
+from memlab.lab.load import load, loads, resolve
 from memlab.record.derive import Derived
 from memlab.simulate.against import QUANTITIES, Held, against
 from memlab.simulate.recorded import lab_of
+from memlab.simulate.table import held_figures, held_table
 from tests.recordings import build
 
 EXAMPLE = Path(memlab.report.__file__).parent / "example.memlab"
@@ -89,7 +90,10 @@ def test_a_recording_without_its_lab_file_is_refused(tmp_path: Path) -> None:
 def test_what_was_set_for_the_run_is_taken_from_the_manifest() -> None:
     manifest: dict[str, Any] = {
         "source": load(resolve("quickstart")).source,
-        "policy": {"name": "ladder", "settings": {"step": "5%"}},
+        "policy": {
+            "name": "ladder", "settings": {"step": "5%"}, "period": 0.25, "time_scale": 10.0,
+            "size_scale": 16.0,
+        },
         "budget": 300 * 2**20,
         "pool_cap": 20 * 2**20,
         "mechanisms": {"balloon": {"enabled": False}, "swap": {"enabled": True}},
@@ -104,6 +108,8 @@ def test_what_was_set_for_the_run_is_taken_from_the_manifest() -> None:
     }  # fmt: skip
     lab = lab_of(manifest, Path()).lab
     assert lab.policy.settings == {"step": "5%"}
+    paces = (lab.policy.period, lab.policy.time_scale, lab.policy.size_scale)
+    assert paces == (0.25, 10.0, 16.0)
     assert (lab.host.memory, lab.pool) == (300 * 2**20, 20 * 2**20)
     assert not lab.mechanisms.balloon.enabled
     assert lab.mechanisms.swap.enabled
@@ -112,6 +118,31 @@ def test_what_was_set_for_the_run_is_taken_from_the_manifest() -> None:
     assert (first.memory, first.shares, first.image.name) == (128 * 2**20, 5, "x")
     assert first.workload.arguments == {"rate": 3}
     assert second.memory == 160 * 2**20
+
+
+def test_the_paces_of_a_run_in_slow_motion_are_not_stretched_twice() -> None:
+    """At twice the time a period of 500 ms is 1 s, and a time_scale of 10 is 5."""
+    source = load(resolve("contention-hot")).source
+    manifest: dict[str, Any] = {
+        "source": source, "time_scale": 2.0,
+        "policy": {"name": "ladder", "period": 1.0, "time_scale": 5.0, "size_scale": 16.0},
+    }  # fmt: skip
+    plain, lab = loads(source).lab, lab_of(manifest, Path()).lab
+    assert lab.duration == 2 * plain.duration
+    assert (lab.policy.period, lab.policy.time_scale) == (1.0, 5.0)
+    without = {"source": source, "policy": {"name": "ladder"}}
+    policy = lab_of(without, Path()).lab.policy
+    assert (policy.period, policy.time_scale) == (plain.policy.period, plain.policy.time_scale)
+
+
+@pytest.mark.parametrize("value", ["fast", True, 0, -1.0, float("nan")])
+def test_a_pace_that_cannot_be_is_refused(value: Any) -> None:
+    manifest = {
+        "source": load(resolve("quickstart")).source,
+        "policy": {"name": "ladder", "period": value},
+    }
+    with pytest.raises(RecordingError, match="has a period of"):
+        lab_of(manifest, Path())
 
 
 @pytest.mark.parametrize(
@@ -142,6 +173,21 @@ def test_the_command_prints_a_line_for_each_policy(capsys: pytest.CaptureFixture
     assert "\nnone " in out
     assert "\nbest " in out
     assert "none: did not act" in out
+
+
+def test_the_scales_stand_in_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "contention-hot", "--seconds", "2", "--policy", "none"]
+    assert main(words) == 0
+    assert "time_scale 10, size_scale 16" in capsys.readouterr().out
+    assert main([*words, "-f", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["time_scale"], found["size_scale"]) == (10, 16)
+
+
+def test_the_scales_stand_above_what_is_held_against_a_recording(held: Held) -> None:
+    assert "time_scale 1, size_scale 1" in str(held_table(held).title)
+    found = held_figures(held)
+    assert (found["time_scale"], found["size_scale"]) == (1, 1)
 
 
 def test_the_command_simulates_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
