@@ -1,8 +1,10 @@
 """`ksmtuned`: page sharing alone, switched and paced by what the VMs have committed.
 
-github.com/ksmtuned/ksmtuned, `ksmtuned.sh`: every 60 s; on while committed + threshold > total, or
-free < threshold; threshold = 20 % of RAM; +300 pages while free is below it, else −50, in 64…1250.
-"Committed" is the sum of the VMs' resident sizes. Switched off, merged pages stay merged.
+github.com/ksmtuned/ksmtuned, `ksmtuned.sh`: every 60 s; off while committed + threshold < total and
+free > threshold; threshold = 20 % of RAM, at least 2 MiB. It keeps a number of pages of its own,
+0 at first: +300 while free is below the threshold, else −50, in 64…1250. "Committed" is the sum of
+the VMs' resident sizes. Switched off, merged pages stay merged. Its sleep (KSM_SLEEP_MSEC) is not
+kept: see `paces.Ksm`.
 """
 
 from __future__ import annotations
@@ -10,18 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memlab.control.paces import Every, Ksm, not_mine
+from memlab.control.paces import Every, Ksm, not_mine, share, sharing_rests
 from memlab.control.policy import Action, Decision, LeftAlone, Mechanism, View
-from memlab.control.settings import Scales, duration, number, percent
-from memlab.units import format_size
+from memlab.control.settings import Scales, duration, number, percent, size
+from memlab.units import MIB, format_size
 
 
 @dataclass(frozen=True, slots=True)
 class KsmtunedSettings:
-    """The constants of ksmtuned.conf."""
+    """The constants of ksmtuned.conf; KSM_THRES_CONST is in kB there."""
 
     interval: float = duration(60, "between two looks (KSM_MONITOR_INTERVAL)")
     threshold: float = percent(0.20, "free part of the budget below which it acts (KSM_THRES_COEF)")
+    least: int = size(2 * MIB, "the threshold is at least this (KSM_THRES_CONST)")
     boost: float = number(300, "pages more a wake-up while short (KSM_NPAGES_BOOST)")
     decay: float = number(50, "pages fewer a wake-up else (KSM_NPAGES_DECAY)")
     fewest: float = number(64, "least pages a wake-up (KSM_NPAGES_MIN)")
@@ -29,7 +32,7 @@ class KsmtunedSettings:
 
 
 class Ksmtuned:
-    """The policy object; its memory is when it looked last."""
+    """The policy object; its memory is when it looked last, and its number of pages."""
 
     name: ClassVar[str] = "ksmtuned"
     settings_type: ClassVar[type] = KsmtunedSettings
@@ -38,6 +41,7 @@ class Ksmtuned:
         self.settings = settings or KsmtunedSettings()
         self.scales = Scales()
         self._every = Every()
+        self._pages = 0
 
     def decide(self, view: View) -> Decision:
         """Look every interval; nothing but KSM is ever touched."""
@@ -52,13 +56,16 @@ class Ksmtuned:
 
     def _share(self, view: View) -> Action | LeftAlone:
         s = self.settings
-        threshold = int(s.threshold * view.budget)
+        threshold = max(int(s.threshold * view.budget), int(s.least / self.scales.size))
         committed = sum(vm.resident or 0 for vm in view.vms)
-        short = view.free < threshold
-        needed = short or committed + threshold > view.budget
         why = (
             f"committed {format_size(committed)} + threshold {format_size(threshold)}, "
             f"budget {format_size(view.budget)}, free {format_size(view.free)}"
         )
+        if sharing_rests(
+            committed=committed, free=view.free, threshold=threshold, budget=view.budget
+        ):
+            return share(view, None, why)
         law = Ksm(s.boost, s.decay, s.fewest, s.most)
-        return law.act(view, needed=needed, short=short, why=why)
+        self._pages = law.next_pages(self._pages, short=view.free < threshold)
+        return share(view, self._pages, why)

@@ -1,9 +1,11 @@
 """`proxmox`: Proxmox VE's automatic ballooning.
 
 git.proxmox.com pve-manager, PVE/AutoBalloon.pm and pvestatd: every 10 s the host should use 80 %
-of its memory; the difference, beyond a dead band of 10 MiB, is shared out by the VMs' shares, at
-most 100 MiB a VM and round. A VM with more than a quarter of its minimum free is comfortable: those
-shrink first, and the others grow first.
+of its memory. A difference of more than 10 MiB is given to the VMs, or taken from them: what all
+have above their minima, and the difference, is what there is to share out, and by its shares each
+gets its part of that above its own minimum; in a round at most 100 MiB from where it stands. A VM
+with more than a quarter of its minimum free is comfortable. The comfortable shrink, the others
+grow; all do if these make no headway.
 """
 
 from __future__ import annotations
@@ -24,10 +26,36 @@ class ProxmoxSettings:
 
     interval: float = duration(10, "between two rounds")
     goal: float = percent(0.80, "part of the budget that should be in use (ballooning-target)")
-    dead_band: int = size(10 * MIB, "differences below this are left alone")
+    dead_band: int = size(10 * MIB, "differences up to this are left alone")
     step: int = size(100 * MIB, "largest change of a VM in one round")
     comfort: float = percent(0.25, "a VM with this part of its minimum free is comfortable")
     maximum: float = percent(0.65, "largest balloon: what is left is the VM's minimum")
+
+
+@dataclass(slots=True)
+class _Place:
+    """A VM in one round, bytes: how much it has, its bounds, and how much it is to have."""
+
+    name: str
+    shares: int
+    has: int
+    least: int
+    most: int
+    comfortable: bool
+    gets: int
+
+    def move(self, wanted: int, step: int, *, grow: bool) -> bool:
+        """Go towards `wanted`, at most `step` from where it stands; False if nothing is to do.
+
+        As in AutoBalloon.pm a VM above its part gives also while the others are given.
+        """
+        if grow and wanted > self.has:
+            self.gets = min(wanted, self.has + step)
+            return True
+        if wanted < self.has:
+            self.gets = max(wanted, self.has - step)
+            return True
+        return False
 
 
 class Proxmox:
@@ -47,74 +75,71 @@ class Proxmox:
         if waits := balloons_wait(view, self._every, self.settings.interval / self.scales.time):
             return Decision("waits", left_alone=(waits, *out))
         missing = int(self.settings.goal * view.budget) - view.used
-        if abs(missing) < self.settings.dead_band / self.scales.size:
+        if abs(missing) <= self.settings.dead_band / self.scales.size:
             why = f"{format_size(view.used)} in use, the goal is {self.settings.goal:.0%}"
             return Decision("at its goal", left_alone=(LeftAlone(Mechanism.BALLOON, why), *out))
-        actions, left = self._round(view, missing)
-        return Decision("grow" if missing > 0 else "shrink", actions, (*left, *out))
+        places = self._round(view, missing)
+        found = [self._balloon(vm, places.get(vm.name), missing) for vm in view.vms]
+        return Decision(
+            "grow" if missing > 0 else "shrink",
+            tuple(one for one in found if not isinstance(one, LeftAlone)),
+            (*(one for one in found if isinstance(one, LeftAlone)), *out),
+        )
 
-    def _round(self, view: View, missing: int) -> tuple[tuple[Action, ...], tuple[LeftAlone, ...]]:
-        sizes = {
-            vm.name: vm.configured - vm.ballooned for vm in view.vms if vm.ballooned is not None
-        }
-        first, then = self._order(view, sizes, grow=missing > 0)
-        rest = self._share_out(first, sizes, missing)
-        self._share_out(then, sizes, rest)
-        actions, left = [], []
-        for vm in view.vms:
-            if vm.ballooned is None:
-                left.append(LeftAlone(Mechanism.BALLOON, "no guest driver answers", vm.name))
-                continue
-            target = (vm.configured - sizes[vm.name]) // PAGE * PAGE
-            if target == vm.ballooned // PAGE * PAGE:
-                left.append(LeftAlone(Mechanism.BALLOON, "others give or take enough", vm.name))
-                continue
-            word = "above" if missing < 0 else "below"
-            reason = f"use is {format_size(abs(missing))} {word} the goal; {self._comfort(vm)}"
-            actions.append(Balloon(vm.name, target, reason))
-        return tuple(actions), tuple(left)
+    def _round(self, view: View, missing: int) -> dict[str, _Place]:
+        """Where each VM with a driver is to stand after this round."""
+        places = [self._place(vm, vm.ballooned) for vm in view.vms if vm.ballooned is not None]
+        grow, step = missing > 0, int(self.settings.step / self.scales.size)
+        rest = _share_out([p for p in places if p.comfortable is not grow], missing, step)
+        if rest >= missing if grow else rest <= missing:
+            _share_out(places, rest, step)
+        return {place.name: place for place in places}
 
-    def _order(
-        self, view: View, sizes: dict[str, int], *, grow: bool
-    ) -> tuple[list[VmView], list[VmView]]:
-        known = [vm for vm in view.vms if vm.name in sizes]
-        easy = [vm for vm in known if self._is_comfortable(vm)]
-        tight = [vm for vm in known if not self._is_comfortable(vm)]
-        return (tight, easy) if grow else (easy, tight)
-
-    def _share_out(self, vms: Sequence[VmView], sizes: dict[str, int], amount: int) -> int:
-        """Change the sizes by shares, in rounds until nobody takes more; what is left over."""
-        step = int(self.settings.step / self.scales.size)
-        bounds = {
-            vm.name: (
-                max(self._minimum(vm), sizes[vm.name] - step),
-                min(vm.configured, sizes[vm.name] + step),
-            )
-            for vm in vms
-        }
-        open_ = list(vms)
-        while open_ and abs(amount) >= PAGE:
-            shares = sum(vm.shares for vm in open_)
-            given = 0
-            for vm in open_:
-                low, high = bounds[vm.name]
-                wanted = sizes[vm.name] + int(amount * vm.shares / shares)
-                fresh = min(high, max(low, wanted)) if low <= high else sizes[vm.name]
-                given += fresh - sizes[vm.name]
-                sizes[vm.name] = fresh
-            amount -= given
-            edge = 0 if amount < 0 else 1
-            open_ = [vm for vm in open_ if sizes[vm.name] != bounds[vm.name][edge]]
-            if not given:
-                break
-        return amount
+    def _place(self, vm: VmView, ballooned: int) -> _Place:
+        least, has = self._minimum(vm), vm.configured - ballooned
+        comfortable = (vm.free or 0) > self.settings.comfort * least and has >= least
+        return _Place(vm.name, vm.shares, has, least, vm.configured, comfortable, gets=has)
 
     def _minimum(self, vm: VmView) -> int:
         return max(vm.reservation, int(vm.configured * (1 - self.settings.maximum)))
 
-    def _is_comfortable(self, vm: VmView) -> bool:
-        return (vm.free or 0) > self.settings.comfort * self._minimum(vm)
+    def _balloon(self, vm: VmView, place: _Place | None, missing: int) -> Action | LeftAlone:
+        if place is None or vm.ballooned is None:
+            return LeftAlone(Mechanism.BALLOON, "no guest driver answers", vm.name)
+        target = (vm.configured - place.gets) // PAGE * PAGE
+        if target == vm.ballooned // PAGE * PAGE:
+            return LeftAlone(Mechanism.BALLOON, "it has its part, or others are asked", vm.name)
+        word = "above" if missing < 0 else "below"
+        ease = "comfortable" if place.comfortable else "tight"
+        free = f"the guest is {ease} with {format_size(vm.free or 0)} free"
+        return Balloon(
+            vm.name, target, f"use is {format_size(abs(missing))} {word} the goal; {free}"
+        )
 
-    def _comfort(self, vm: VmView) -> str:
-        word = "comfortable" if self._is_comfortable(vm) else "tight"
-        return f"the guest is {word} with {format_size(vm.free or 0)} free"
+
+def _share_out(places: Sequence[_Place], amount: int, step: int) -> int:
+    """Give `amount` to these VMs (take it, if negative) by their shares; what is left over.
+
+    Whose part is no less than what it has (or, while memory is given, just that) is out, and the
+    others share again what that leaves over. As published it then stays where the pass before has
+    put it, also if its part has become larger meanwhile.
+    """
+    grow, rest, left = amount > 0, amount, list(places)
+    while rest and left:
+        pool = sum(place.gets - place.least for place in left) + rest
+        shares = sum(place.shares for place in left)
+        before = [place.gets for place in places]
+        left = [
+            place for place in left
+            if place.move(_part(place, pool / shares * place.shares), step, grow=grow)
+        ]  # fmt: skip
+        after = [place.gets for place in places]
+        if after == before:
+            break
+        rest -= sum(after) - sum(before)
+    return rest
+
+
+def _part(place: _Place, above: float) -> int:
+    """Its minimum and so much above it, bytes, within its bounds."""
+    return min(place.most, max(place.least, place.least + int(above)))
