@@ -8,11 +8,12 @@ while: twice as long each time, until what it lost stays away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from memlab.control.best_settings import SMALLEST, BestSettings
+from memlab.control.entitlement import most_out
 from memlab.control.policy import Age, LeftAlone, Mechanism, Reclaim, View, VmView
 from memlab.units import MIB, PAGE, format_size
 
@@ -28,6 +29,8 @@ class _Pace:
 _CALM: Final = _Pace(4.0, 1.0)
 _SHORT: Final = _Pace(0.9, 0.4)
 _LONGEST: Final = 60.0
+_POOL_FULL: Final = 0.9
+_SLOTS_FULL: Final = 0.95
 _BUSY: Final = 0.02
 """Part of a core. Idle guests took 0.0 to 0.2 % (contention-hot and -cache); 2 % is time for 28,000
 touches of 0.7 µs a second (simulate/costs.py), 110 MiB."""
@@ -46,12 +49,14 @@ class _Memory:
 
 @dataclass(slots=True)
 class _Need:
-    """What a tick is about: how much is missing to the reserve, where it goes, how fast."""
+    """What a tick is about: how much is missing to the reserve, where it goes, how fast, and what
+    balloons are asked to hold."""
 
     time: float
     missing: int
     into: Mechanism
     pace: _Pace
+    balloons: Mapping[str, int]
 
 
 class Room:
@@ -61,16 +66,18 @@ class Room:
         self._vms: dict[str, _Memory] = {}
 
     def decide(
-        self, view: View, settings: BestSettings, patience: float
+        self, view: View, settings: BestSettings, patience: float, balloons: Mapping[str, int]
     ) -> Iterator[Age | Reclaim | LeftAlone]:
-        """The coldest VM first. `patience`: seconds for which one is left alone at first."""
-        if (into := _way_out(view)) is None:
-            yield LeftAlone(Mechanism.SWAP, "neither device nor pool takes pages")
+        """The coldest VM first. `patience`: seconds for which one is left alone at first;
+        `balloons`: what this tick asks balloons to hold, bytes."""
+        into = _way_out(view)
+        yield from _other_ways(view, into)
+        if into is None:
             return
         waits = _who_waits(view, settings.waiting)
         short = bool(waits) or view.available < settings.headroom * view.budget
         missing = int(settings.reserve * view.budget) - view.available
-        need = _Need(view.time, missing, into, _SHORT if short else _CALM)
+        need = _Need(view.time, missing, into, _SHORT if short else _CALM, balloons)
         for vm in sorted(view.vms, key=_heat):
             why = self._spared(vm, need, settings.coming_back, patience)
             if vm.name in waits:
@@ -102,7 +109,7 @@ class Room:
         memory, sleeps = self._vms[vm.name], not _is_busy(vm)
         part = settings.step if sleeps else max(settings.trim, 2 * memory.part)
         part = min(settings.step, part)
-        size = min(need.missing, int(vm.configured * part), _there_is(vm)) // PAGE * PAGE
+        size = min(need.missing, int(vm.configured * part), _there_is(vm, need)) // PAGE * PAGE
         if size < SMALLEST:
             return LeftAlone(need.into, "it has no more than it needs", vm.name)
         if not sleeps and self._is_due(vm, need):
@@ -135,11 +142,28 @@ def _who_waits(view: View, least: float) -> frozenset[str]:
 
 def _way_out(view: View) -> Mechanism | None:
     """Cold pages go to the device: the pool is for those that will be wanted again."""
-    if Mechanism.SWAP in view.mechanisms and view.swap_used < 0.95 * view.swap_size:
+    if Mechanism.SWAP in view.mechanisms and view.swap_used < _SLOTS_FULL * view.swap_size:
         return Mechanism.SWAP
-    if Mechanism.COMPRESSION in view.mechanisms and view.pool < 0.9 * view.pool_cap:
+    if Mechanism.COMPRESSION in view.mechanisms and view.pool < _POOL_FULL * view.pool_cap:
         return Mechanism.COMPRESSION
     return None
+
+
+def _other_ways(view: View, into: Mechanism | None) -> Iterator[LeftAlone]:
+    """Why pages do not go where they could go as well."""
+    for mechanism in (Mechanism.COMPRESSION, Mechanism.SWAP):
+        if mechanism is not into:
+            yield LeftAlone(mechanism, _why_not(view, mechanism))
+
+
+def _why_not(view: View, mechanism: Mechanism) -> str:
+    if mechanism not in view.mechanisms:
+        return "switched off in the lab file"
+    if mechanism is Mechanism.SWAP:
+        return f"no swap slots are left ({format_size(view.swap_used)} in use)"
+    if view.pool >= _POOL_FULL * view.pool_cap:
+        return f"the pool is full ({format_size(view.pool)} of {format_size(view.pool_cap)})"
+    return "the pool is kept for pages that will be wanted again"
 
 
 def _heat(vm: VmView) -> float:
@@ -154,10 +178,15 @@ def _is_busy(vm: VmView) -> bool:
     return vm.cpu is None or vm.cpu > _BUSY
 
 
-def _there_is(vm: VmView) -> int:
-    """Resident bytes above the reservation and what the VM needs for itself."""
-    kept = max(vm.reservation, int(0.05 * vm.configured))
-    return max(0, (vm.private if vm.private is not None else vm.resident or 0) - kept)
+def _there_is(vm: VmView, need: _Need) -> int:
+    """Bytes of its own above the reservation and what the VM needs for itself."""
+    held = vm.private if vm.private is not None else vm.resident or 0
+    above = max(0, held - max(vm.reservation, int(0.05 * vm.configured)))
+    if not vm.reservation:
+        return above
+    # Private pages are counted less often than resident ones, and may be those of a moment ago.
+    surely = min(held, vm.resident or 0)
+    return min(above, most_out(vm, surely, need.balloons.get(vm.name)))
 
 
 def _told(vm: VmView) -> str:

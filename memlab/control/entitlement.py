@@ -14,6 +14,9 @@ bytes a client pays for
 
 so that P as a function of the common 1/ρ rises in straight pieces, and one sweep over the corners
 of all clients finds where their sum is what there is: O(n log n).
+
+A reservation binds every policy, with or without prices: no balloon grows into it, nothing of it is
+pushed out, and what balloon and pushes of one decision take together leaves it whole.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from memlab.control.policy import VmView
 from memlab.units import PAGE
 
 HIGHEST_TAX: Final = 0.99
@@ -40,6 +44,24 @@ class Client:
     limit: int
     reservation: int = 0
     active: int | None = None
+
+
+def largest_balloon(vm: VmView, maximum: float) -> int:
+    """Bytes that the VM's balloon may hold; `maximum` is a part of the configured size. A guest may
+    well give frames for pages that are out: with them, too, its reservation is left in frames."""
+    most = int(vm.configured * maximum)
+    if vm.reservation:
+        most = min(most, vm.configured - vm.reservation - (vm.out or 0))
+    return max(0, most)
+
+
+def most_out(vm: VmView, held: int, asked: int | None = None) -> int:
+    """Bytes that may be pushed out of the VM, of `held` that it has in frames. `asked` is what the
+    same decision asks its balloon to hold; None: nothing, and what it was asked last still comes.
+    """
+    coming = vm.balloon_target if asked is None else asked
+    left = vm.configured - max(coming or 0, vm.ballooned or 0) - vm.reservation
+    return max(0, min(held - vm.reservation, left))
 
 
 def idle_cost(tax: float) -> float:

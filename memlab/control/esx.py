@@ -3,15 +3,27 @@
 The host's free memory decides a state; the state decides which mechanisms act; shares, reservation,
 limit and the idle memory tax decide who gives (`control.entitlement`). What each release does in
 which state is data (`control.esx_profiles`). Free memory is the free part of the host budget.
+
+No byte is asked of two mechanisms at one tick. In the state soft what a VM has above its target is
+its balloon's as far as that can grow, and only the rest is compressed or swapped, in its part of
+what is missing: the hypervisor pushes out what no driver can bring, because there is none, or its
+balloon is at its largest (Resource Management Guide of vSphere 4, "Using Swap Files"). In hard and
+low a balloon would come too late: what is missing is pushed out at once, and balloons get the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from memlab.control.entitlement import HIGHEST_TAX, Client, targets
+from memlab.control.entitlement import (
+    HIGHEST_TAX,
+    Client,
+    largest_balloon,
+    most_out,
+    targets,
+)
 from memlab.control.esx_profiles import (
     ESX15,
     ESX41,
@@ -39,6 +51,24 @@ from memlab.units import MIB, PAGE, format_size
 
 _SMALLEST: Final = MIB // 4
 """Steps below this are not worth a command."""
+_WAYS_OUT: Final = {
+    Mechanism.COMPRESSION: frozenset({Act.COMPRESS}),
+    Mechanism.SWAP: frozenset({Act.SWAP, Act.PAGE_WITHOUT_BALLOON}),
+}
+"""Where pages are pushed to, first choice first, and the acts that mean it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Bytes that a VM holds above its target, and those of them that its balloon is to bring."""
+
+    above: int
+    balloon: int
+
+    @property
+    def rest(self) -> int:
+        """What compression and swap have to take."""
+        return self.above - self.balloon
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +103,14 @@ class Esx:
         acts = self.profile.acts[self.state]
         left: list[LeftAlone] = []
         sizes = self._targets(view, left)
-        steps = (self._share, self._balloon, self._reclaim, self._block)
-        found = [one for step in steps for one in step(view, acts, sizes)]
+        pushes = tuple(self._reclaim(view, acts, sizes))
+        pushed = {one.vm: one.size for one in pushes if isinstance(one, Reclaim)}
+        found = (
+            *self._share(view, acts),
+            *self._balloon(view, acts, sizes, pushed),
+            *pushes,
+            *self._block(view, acts, sizes),
+        )
         actions = tuple(one for one in found if not isinstance(one, LeftAlone))
         left += [one for one in found if isinstance(one, LeftAlone)]
         return Decision(self.state.name.lower(), actions, tuple(left))
@@ -90,18 +126,7 @@ class Esx:
 
     def _next_state(self, view: View) -> State:
         part = view.available / self.min_free(view)
-        wanted = max(
-            (state for state, below in self.profile.enter.items() if part < below),
-            default=State.HIGH,
-        )
-        if wanted >= self.state:
-            return wanted
-        above = self.profile.leave.get(
-            self.state, self.profile.enter[self.state] * (1 + self.settings.hysteresis)
-        )
-        if part <= above:
-            return self.state
-        return max(state for state in (State.HIGH, *self.profile.enter) if state < self.state)
+        return self.profile.next_state(self.state, part, self.settings.hysteresis)
 
     # Who gets how much
 
@@ -124,14 +149,15 @@ class Esx:
     def _keep_free(self, view: View) -> float:
         """What all targets together leave free: half-way between the edges of the state in which
         balloons begin to act, so that they have arrived when that is free, and stay."""
-        first = min(state for state in self.profile.enter if state >= State.SOFT)
-        return (self.profile.enter[first] + self._edge()) / 2 * self.min_free(view)
+        return (self.profile.enter[State.SOFT] + self._edge()) / 2 * self.min_free(view)
+
+    def _edge(self) -> float:
+        """Part of minFree above which the state soft, the first one with balloons, is left."""
+        return self.profile.left_above(State.SOFT, self.settings.hysteresis)
 
     # What acts
 
-    def _share(
-        self, view: View, acts: frozenset[Act], _sizes: Mapping[str, int]
-    ) -> Iterator[Action | LeftAlone]:
+    def _share(self, view: View, acts: frozenset[Act]) -> Iterator[Action | LeftAlone]:
         part = view.available / self.min_free(view)
         high, below = self.state is State.HIGH, self.profile.share_below
         early = high and below is not None and part < below
@@ -158,40 +184,67 @@ class Esx:
         return Share(True, f"state {self.state.name.lower()}: sharing is {word}", wanted)
 
     def _balloon(
-        self, view: View, acts: frozenset[Act], sizes: Mapping[str, int]
+        self,
+        view: View,
+        acts: frozenset[Act],
+        sizes: Mapping[str, int],
+        pushed: Mapping[str, int],
     ) -> Iterator[Action | LeftAlone]:
         if Mechanism.BALLOON not in view.mechanisms:
             yield LeftAlone(Mechanism.BALLOON, "switched off in the lab file")
             return
-        moves = self._is_unbalanced(view, sizes)
+        high = self.state is State.HIGH
+        word = "" if Act.BALLOON in acts else "rebalanced: "
+        moves = Act.BALLOON in acts or (high and self._is_unbalanced(view, sizes))
         for vm in view.vms:
             if vm.ballooned is None:
                 yield LeftAlone(Mechanism.BALLOON, "no guest driver answers", vm.name)
             elif vm.blocked:
                 yield LeftAlone(Mechanism.BALLOON, "the VM is blocked", vm.name)
-            elif Act.BALLOON in acts or (self.state is State.HIGH and moves):
-                yield self._toward_target(vm, vm.ballooned, sizes.get(vm.name, vm.configured))
-            elif self.state is State.HIGH and vm.ballooned > 0:
+            elif moves:
+                target = sizes.get(vm.name, vm.configured)
+                yield self._toward_target(vm, target, pushed.get(vm.name, 0), word)
+            elif high and vm.ballooned > 0:
                 yield self._deflate(view, vm, vm.ballooned)
             else:
                 yield LeftAlone(Mechanism.BALLOON, self._not_in_this_state(view), vm.name)
 
-    def _toward_target(self, vm: VmView, ballooned: int, target: int) -> Action | LeftAlone:
-        most = int(vm.configured * self.settings.maximum)
-        wanted = min(most, max(0, vm.configured - target))
+    def _toward_target(self, vm: VmView, target: int, pushed: int, word: str) -> Action | LeftAlone:
+        ballooned, wanted = vm.ballooned or 0, self._wanted(vm, target)
         change = wanted - ballooned
+        if change > 0:
+            above = vm.configured - max(target, vm.reservation) - ballooned
+            change = max(0, min(change, above - pushed))
         if abs(change) < _SMALLEST:
-            why = "its limit" if wanted == most else f"what its target of {format_size(target)} is"
-            return LeftAlone(Mechanism.BALLOON, f"the balloon is at {why}", vm.name)
+            why = self._why_still(vm, wanted, target, pushed)
+            return LeftAlone(Mechanism.BALLOON, why, vm.name)
         step = int(vm.configured * self.settings.step)
         size = ballooned + max(-step, min(step, change))
-        reason = f"entitled to {format_size(target)} of {format_size(vm.configured)}"
+        reason = f"{word}entitled to {format_size(target)} of {format_size(vm.configured)}"
         return Balloon(vm.name, size // PAGE * PAGE, f"{reason}{_activity(vm)}")
 
+    def _wanted(self, vm: VmView, target: int) -> int:
+        """What the VM's balloon should hold for this target, bytes."""
+        most = largest_balloon(vm, self.settings.maximum)
+        return min(most, max(0, vm.configured - target))
+
+    def _why_still(self, vm: VmView, wanted: int, target: int, pushed: int) -> str:
+        if wanted - (vm.ballooned or 0) >= _SMALLEST:
+            return f"{format_size(pushed)} above its target are pushed out at once"
+        limit = wanted == largest_balloon(vm, self.settings.maximum)
+        why = "its limit" if limit else f"what its target of {format_size(target)} is"
+        return f"the balloon is at {why}"
+
     def _is_unbalanced(self, view: View, sizes: Mapping[str, int]) -> bool:
-        """Whether a VM that runs out of memory is held below its target while another stands above
-        its own: then memory moves even in the state high, as ESX rebalances when shares, tax or
-        activity have changed (OSDI 2002, §6.3)."""
+        """Whether balloons move in the state high too: a guest with less than a twentieth free is
+        held below its target by its balloon, while another VM stands above its own.
+
+        Nothing is taken for the host by that: what one gives the other gets. By OSDI 2002, §6.3
+        (unverified), memory is shared out anew not only when free memory crosses a threshold, but
+        also when shares, minimum or tax change, when a VM comes or goes, and from time to time as
+        the estimates of idle memory go; in its figure 7 the tax is raised, and memory moves. Here
+        it is asked at every tick, and moves only while somebody lacks memory.
+        """
         held = any(
             (vm.ballooned or 0) > vm.configured - sizes.get(vm.name, 0) + _SMALLEST
             and vm.free is not None
@@ -211,61 +264,77 @@ class Esx:
         target = (ballooned - size) // PAGE * PAGE
         return Balloon(vm.name, target, "enough is free: the balloon gives back")
 
-    def _edge(self) -> float:
-        """Part of minFree above which the first state with balloons is left."""
-        first = min(state for state in self.profile.enter if state >= State.SOFT)
-        below = self.profile.enter[first]
-        return self.profile.leave.get(first, below * (1 + self.settings.hysteresis))
-
     def _reclaim(
         self, view: View, acts: frozenset[Act], sizes: Mapping[str, int]
-    ) -> Iterator[Action | LeftAlone]:
-        allowed = self._ways_out(view, acts)
-        missing = int(self._keep_free(view)) - view.available
-        for mechanism in (Mechanism.COMPRESSION, Mechanism.SWAP):
-            if mechanism not in allowed:
-                yield LeftAlone(mechanism, self._why_not(view, mechanism, acts))
-        if not allowed:
+    ) -> Iterator[Reclaim | LeftAlone]:
+        into = self._way_out(view, acts)
+        for mechanism in _WAYS_OUT:
+            if mechanism is not into:
+                why = self._why_not(view, mechanism, acts) or "the pool takes pages"
+                yield LeftAlone(mechanism, why)
+        if into is None:
             return
-        into = allowed[0]
-        for vm in sorted(view.vms, key=lambda vm: -_excess(vm, sizes)):
-            excess = _excess(vm, sizes)
-            if Act.SWAP not in acts and Act.COMPRESS not in acts and self._can_balloon(vm):
-                yield LeftAlone(into, "its balloon can still take it", vm.name)
-            elif excess < _SMALLEST:
-                yield LeftAlone(into, "it holds no more than its target", vm.name)
-            elif missing < _SMALLEST:
-                yield LeftAlone(into, "others give enough", vm.name)
-            else:
-                size = min(excess, missing, int(vm.configured * self.settings.step))
-                missing -= size
-                reason = f"{format_size(excess)} above its target{_activity(vm)}"
-                yield Reclaim(vm.name, max(PAGE, size // PAGE * PAGE), into, reason)
+        dues = {vm.name: self._due(view, vm, acts, sizes) for vm in view.vms}
+        missing = self._to_push(view, dues.values())
+        for vm in sorted(view.vms, key=lambda vm: -dues[vm.name].rest):
+            found = self._push(vm, dues[vm.name], missing, into)
+            missing -= found.size if isinstance(found, Reclaim) else 0
+            yield found
 
-    def _ways_out(self, view: View, acts: frozenset[Act]) -> tuple[Mechanism, ...]:
-        """Compression and swap, as far as the state, the lab and their room allow; first choice
-        first."""
-        found = []
-        room = view.pool < 0.9 * view.pool_cap
-        if Act.COMPRESS in acts and Mechanism.COMPRESSION in view.mechanisms and room:
-            found.append(Mechanism.COMPRESSION)
-        pages = acts & {Act.SWAP, Act.PAGE_WITHOUT_BALLOON}
-        slots = view.swap_used < 0.95 * view.swap_size
-        if pages and Mechanism.SWAP in view.mechanisms and slots:
-            found.append(Mechanism.SWAP)
-        return tuple(found)
+    def _due(self, view: View, vm: VmView, acts: frozenset[Act], sizes: Mapping[str, int]) -> _Due:
+        """What the VM gives, and how: in soft its balloon first, as far as that can grow."""
+        above = _excess(vm, sizes)
+        answers = vm.ballooned is not None and not vm.blocked
+        on = Act.BALLOON in acts and Mechanism.BALLOON in view.mechanisms
+        if not above or not answers or not on or self.state is not State.SOFT:
+            return _Due(above, 0)
+        reach = self._wanted(vm, sizes[vm.name]) - (vm.ballooned or 0)
+        return _Due(above, max(0, min(above, reach)))
+
+    def _to_push(self, view: View, dues: Collection[_Due]) -> int:
+        """What is missing, without the balloons' part of it: each VM gives in proportion to what it
+        has above its target."""
+        above, rest = sum(due.above for due in dues), sum(due.rest for due in dues)
+        missing = int(self._keep_free(view)) - view.available
+        return missing * rest // above if above else 0
+
+    def _push(self, vm: VmView, due: _Due, missing: int, into: Mechanism) -> Reclaim | LeftAlone:
+        if due.above < _SMALLEST:
+            return LeftAlone(into, "it holds no more than its target", vm.name)
+        if due.rest < _SMALLEST:
+            why = f"the {format_size(due.above)} above its target are for its balloon"
+            return LeftAlone(into, why, vm.name)
+        rest = min(due.rest, most_out(vm, vm.resident or 0))
+        if rest < _SMALLEST:
+            return LeftAlone(into, "its balloon is on its way to the reservation", vm.name)
+        if missing < _SMALLEST:
+            return LeftAlone(into, "balloons and others give enough", vm.name)
+        size = min(rest, missing, int(vm.configured * self.settings.step))
+        reason = f"{format_size(due.above)} above its target{_activity(vm)}"
+        if due.balloon:
+            reason = f"{reason}, {format_size(due.balloon)} of it for its balloon"
+        return Reclaim(vm.name, max(PAGE, size // PAGE * PAGE), into, reason)
+
+    def _way_out(self, view: View, acts: frozenset[Act]) -> Mechanism | None:
+        """Compression or swap, as far as the state, the lab and their room allow."""
+        found = (mechanism for mechanism in _WAYS_OUT if not self._why_not(view, mechanism, acts))
+        return next(found, None)
 
     def _why_not(self, view: View, mechanism: Mechanism, acts: frozenset[Act]) -> str:
+        """Why pages are not pushed there now; empty if they may be."""
+        means = _WAYS_OUT[mechanism]
         if mechanism not in view.mechanisms:
             return "switched off in the lab file"
-        wants = {Act.COMPRESS} if mechanism is Mechanism.COMPRESSION else {Act.SWAP}
-        if acts & wants:
-            return "the pool is full" if mechanism is Mechanism.COMPRESSION else "no slots are left"
-        return self._not_in_this_state(view)
-
-    def _can_balloon(self, vm: VmView) -> bool:
-        most = int(vm.configured * self.settings.maximum)
-        return vm.ballooned is not None and vm.ballooned < most - _SMALLEST
+        if not any(means & all_of for all_of in self.profile.acts.values()):
+            return f"{self.name} has no {mechanism}"
+        if not means & acts:
+            return self._not_in_this_state(view)
+        if mechanism is Mechanism.COMPRESSION and view.pool >= 0.9 * view.pool_cap:
+            pool, cap = format_size(view.pool), format_size(view.pool_cap)
+            return f"the pool is full ({pool} of {cap})"
+        if mechanism is Mechanism.SWAP and view.swap_used >= 0.95 * view.swap_size:
+            return f"no swap slots are left ({format_size(view.swap_used)} in use)"
+        return ""
 
     def _block(
         self, _view: View, acts: frozenset[Act], sizes: Mapping[str, int]

@@ -51,6 +51,20 @@ class Profile:
     share_below: float | None = None
     """Part of minFree below which pages are shared even in the state high."""
 
+    def left_above(self, state: State, hysteresis: float) -> float:
+        """Part of minFree above which `state` is left: as printed, else `hysteresis` above its own
+        threshold."""
+        return self.leave.get(state, self.enter[state] * (1 + hysteresis))
+
+    def next_state(self, now: State, part: float, hysteresis: float) -> State:
+        """The state after `now` while `part` of minFree is free: down at once, up one at a time."""
+        wanted = max((state for state, below in self.enter.items() if part < below), default=now)
+        if wanted > now:
+            return wanted
+        if now is State.HIGH or part <= self.left_above(now, hysteresis):
+            return now
+        return max(state for state in (State.HIGH, *self.enter) if state < now)
+
 
 def min_free(memory: int) -> int:
     """ESXi 5's minFree for a host of `memory` bytes: 6 % of the first 4 GiB, 4 % of what lies

@@ -3,15 +3,18 @@
 The order of the field (published-results: share before anything is paged, swap last). A rung is
 entered at once when the free part of the host budget falls below its threshold, and left one rung
 at a time, only when the free part is above the threshold by `hysteresis`. Each rung acts together
-with all those above it, so that nothing that already helps is switched off under pressure.
+with all those above it, so that nothing that already helps is switched off under pressure. What all
+of them take from a VM in one tick leaves it its reservation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final
 
+from memlab.control.entitlement import largest_balloon, most_out
 from memlab.control.policy import (
     Action,
     Balloon,
@@ -146,7 +149,7 @@ class Ladder:
             return -min(step, vm.ballooned, -spare), (
                 f"the guest has only {format_size(_spare(vm))} free and cache left"
             )
-        most = min(int(vm.configured * self.settings.maximum), vm.configured - vm.reservation)
+        most = largest_balloon(vm, self.settings.maximum)
         room = most - vm.ballooned
         if room < _SMALLEST:
             return 0, f"its balloon is at its limit of {format_size(most)}"
@@ -167,13 +170,22 @@ class Ladder:
         if refusal := self._cannot_take(view, mechanism):
             left.append(LeftAlone(mechanism, refusal))
             return
-        victim = max(view.vms, key=_price_of_leaving, default=None)
-        if victim is None or need < _SMALLEST:
+        if not view.vms or need < _SMALLEST:
             left.append(LeftAlone(mechanism, "nothing is missing"))
             return
-        size = min(need, int(victim.configured * self.settings.step))
-        reason = f"{format_size(need)} are missing; {victim.name} holds most for its shares"
-        actions.append(Reclaim(victim.name, size // PAGE * PAGE, mechanism, reason))
+        victim = ""
+        for vm in sorted(view.vms, key=_price_of_leaving, reverse=True):
+            room = _may_leave(vm, actions)
+            if victim:
+                left.append(LeftAlone(mechanism, f"{victim} holds more for its shares", vm.name))
+            elif room < _SMALLEST:
+                left.append(LeftAlone(mechanism, _why_nothing_leaves(vm), vm.name))
+            else:
+                victim = vm.name
+                size = min(need, room, int(vm.configured * self.settings.step))
+                reason = f"{format_size(need)} are missing; {victim} holds most for its shares"
+                out = max(PAGE, size // PAGE * PAGE)
+                actions.append(Reclaim(victim, out, mechanism, reason))
 
     def _cannot_take(self, view: View, mechanism: Mechanism) -> str:
         if mechanism is Mechanism.COMPRESSION and view.pool >= 0.9 * view.pool_cap:
@@ -192,7 +204,22 @@ def _spare(vm: VmView) -> int:
     return (vm.free or 0) + (vm.cache or 0)
 
 
+def _held(vm: VmView) -> int:
+    return vm.resident if vm.resident is not None else (vm.consumed or 0)
+
+
 def _price_of_leaving(vm: VmView) -> float:
     """Resident bytes above the reservation, per share: who is best placed to give."""
-    resident = vm.resident if vm.resident is not None else (vm.consumed or 0)
-    return max(0, resident - vm.reservation) / max(1, vm.shares)
+    return max(0, _held(vm) - vm.reservation) / max(1, vm.shares)
+
+
+def _may_leave(vm: VmView, actions: Sequence[Action]) -> int:
+    """Bytes that may still go, beside what the VM gives already at this tick."""
+    asked = next((a.target for a in actions if isinstance(a, Balloon) and a.vm == vm.name), None)
+    gone = sum(a.size for a in actions if isinstance(a, Reclaim) and a.vm == vm.name)
+    return most_out(vm, _held(vm), asked) - gone
+
+
+def _why_nothing_leaves(vm: VmView) -> str:
+    reserved = format_size(vm.reservation)
+    return f"it holds {format_size(_held(vm))} and {reserved} are reserved: no more may go"

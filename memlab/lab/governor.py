@@ -198,17 +198,19 @@ class Governor:
 
 
 def _mechanism(action: Action) -> str:
+    """The word in the journal's column `mechanism`: one of the four, or `block` or `age`, which are
+    none of them: by neither is a page pushed out."""
     match action:
         case Block():
             return "block"
+        case Age():
+            return "age"
         case Share():
             return Mechanism.SHARING
         case Balloon():
             return Mechanism.BALLOON
         case Reclaim(into=into):
             return into
-        case Age():
-            return Mechanism.SWAP
 
 
 def _read(setting: Declared, raw: object) -> Value:

@@ -16,6 +16,7 @@ from memlab.record.series import Choice, Source
 from memlab.units import format_duration, format_size
 
 LEFT_ALONE = "left-alone"
+AGE = "age"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,12 @@ def overview(found: Sequence[Moment]) -> Iterator[str]:
         ticks = list(group)
         done: dict[str, int] = {}
         for choice in (choice for tick in ticks for choice in tick.actions):
-            done[choice.mechanism] = done.get(choice.mechanism, 0) + 1
+            word = _done(choice)
+            done[word] = done.get(word, 0) + 1
         acts = ", ".join(f"{word} {count}×" for word, count in done.items()) or "did not act"
         yield f"{ticks[0].time:7.1f} s  {policy} {state}: {len(ticks)} ticks, {acts}"
+
+
+def _done(choice: Choice) -> str:
+    """What an action is counted as. Older recordings have `swap` for the mechanism of aging."""
+    return AGE if choice.action == AGE else choice.mechanism

@@ -72,6 +72,8 @@ class TestGhosts:
     def test_the_guest_keeps_its_floor_and_the_balloon_its_maximum(self) -> None:
         found = balloons(Best().decide(view(0.1, vm("a", ghost=100, free=100, ballooned=60))))
         assert found == {"a": 130 * MIB}, "65 % of 200"
+        full = Best().decide(view(0.1, vm("a", ghost=50, free=60, ballooned=130)))
+        assert not balloons(full) and reasons(full, "a").startswith("its balloon is at its largest")
         found = balloons(Best().decide(view(0.1, vm("a", ghost=50, free=50))))
         assert found == {"a": 42 * MIB}, "4 % of 200 stay free"
 
@@ -148,13 +150,29 @@ class TestRoom:
         only = frozenset({Mechanism.COMPRESSION})
         found = Best().decide(view(0.0, asleep("a"), mechanisms=only))
         assert reclaims(found) == {Mechanism.COMPRESSION: ["a"]}
-        assert len([left for left in found.left_alone if "switched off" in left.reason]) == 2
+        off = {left.mechanism for left in found.left_alone if "switched off" in left.reason}
+        assert off == {Mechanism.SHARING, Mechanism.BALLOON, Mechanism.SWAP}
         assert not Best().decide(view(0.0, asleep("a"), mechanisms=frozenset())).actions
 
     def test_a_full_device_leaves_the_pool_and_then_nothing(self) -> None:
         full = view(0.0, asleep("a"), swap_used=1000 * MIB)
         assert reclaims(Best().decide(full)) == {Mechanism.COMPRESSION: ["a"]}
         assert not pushes(Best().decide(replace(full, pool=39 * MIB)))
+
+    def test_the_way_out_that_is_not_taken_has_its_reason(self) -> None:
+        def ways(**more: int) -> dict[Mechanism, str]:
+            found = Best().decide(view(0.0, asleep("a"), **more)).left_alone
+            return {left.mechanism: left.reason for left in found if not left.vm}
+
+        pool = "the pool is full (39.0 MiB of 40.0 MiB)"
+        device = "no swap slots are left (1000.0 MiB in use)"
+        assert ways() == {
+            Mechanism.COMPRESSION: "the pool is kept for pages that will be wanted again"
+        }
+        assert ways(pool=39 * MIB) == {Mechanism.COMPRESSION: pool}
+        assert ways(swap_used=1000 * MIB) == {Mechanism.SWAP: device}
+        both = ways(pool=39 * MIB, swap_used=1000 * MIB)
+        assert both == {Mechanism.COMPRESSION: pool, Mechanism.SWAP: device}
 
 
 def waiting(name: str, faults: float = 12_000.0) -> VmView:

@@ -112,6 +112,9 @@ def test_the_vm_with_most_memory_for_its_shares_is_reclaimed() -> None:
     rich = vm("few-shares", shares=500)
     decision = Ladder().decide(view(0.05, vm("many-shares", shares=2000), rich))
     assert {a.vm for a in decision.actions if isinstance(a, Reclaim)} == {"few-shares"}
+    others = {left.mechanism: left.reason for left in decision.left_alone if left.vm}
+    for mechanism in (Mechanism.COMPRESSION, Mechanism.SWAP):
+        assert others[mechanism] == "few-shares holds more for its shares"
 
 
 def test_settings_are_read_by_name() -> None:

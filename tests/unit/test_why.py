@@ -89,6 +89,17 @@ def test_the_command(run: Path) -> None:
     assert isinstance(ask(command, [str(run), "--at", "2"]).exception, UsageError)
 
 
+def test_agings_of_an_older_recording_are_no_swaps(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with Recording.create(path, {"vms": [{"name": "a"}], "window": [0, 9]}) as made:
+        for action, mechanism in (("age", "swap"), ("age", "age"), ("reclaim", "swap")):
+            made.choice(Choice(1.0, "best", "makes room", action, mechanism, "a", "why", "x", "y"))
+        made.finish({})
+    with Derived.open(path, check=False) as source:
+        (line,) = why.overview(why.moments(source))
+    assert line == "    1.0 s  best makes room: 1 ticks, age 2×, swap 1×"
+
+
 def test_a_recording_without_ticks_is_told_from_its_choices(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with Recording.create(path, {"vms": [], "window": [0, 9]}) as made:
