@@ -14,6 +14,7 @@ from typing import Final
 
 from memlab.control.best_settings import SMALLEST, BestSettings
 from memlab.control.entitlement import most_out
+from memlab.control.paces import why_shut
 from memlab.control.policy import Age, LeftAlone, Mechanism, Reclaim, View, VmView
 from memlab.units import MIB, PAGE, format_size
 
@@ -29,8 +30,7 @@ class _Pace:
 _CALM: Final = _Pace(4.0, 1.0)
 _SHORT: Final = _Pace(0.9, 0.4)
 _LONGEST: Final = 60.0
-_POOL_FULL: Final = 0.9
-_SLOTS_FULL: Final = 0.95
+_WAYS_OUT: Final = (Mechanism.SWAP, Mechanism.COMPRESSION)
 _BUSY: Final = 0.02
 """Part of a core. Idle guests took 0.0 to 0.2 % (contention-hot and -cache); 2 % is time for 28,000
 touches of 0.7 µs a second (simulate/costs.py), 110 MiB."""
@@ -142,28 +142,15 @@ def _who_waits(view: View, least: float) -> frozenset[str]:
 
 def _way_out(view: View) -> Mechanism | None:
     """Cold pages go to the device: the pool is for those that will be wanted again."""
-    if Mechanism.SWAP in view.mechanisms and view.swap_used < _SLOTS_FULL * view.swap_size:
-        return Mechanism.SWAP
-    if Mechanism.COMPRESSION in view.mechanisms and view.pool < _POOL_FULL * view.pool_cap:
-        return Mechanism.COMPRESSION
-    return None
+    return next((way for way in _WAYS_OUT if not why_shut(view, way)), None)
 
 
 def _other_ways(view: View, into: Mechanism | None) -> Iterator[LeftAlone]:
     """Why pages do not go where they could go as well."""
-    for mechanism in (Mechanism.COMPRESSION, Mechanism.SWAP):
-        if mechanism is not into:
-            yield LeftAlone(mechanism, _why_not(view, mechanism))
-
-
-def _why_not(view: View, mechanism: Mechanism) -> str:
-    if mechanism not in view.mechanisms:
-        return "switched off in the lab file"
-    if mechanism is Mechanism.SWAP:
-        return f"no swap slots are left ({format_size(view.swap_used)} in use)"
-    if view.pool >= _POOL_FULL * view.pool_cap:
-        return f"the pool is full ({format_size(view.pool)} of {format_size(view.pool_cap)})"
-    return "the pool is kept for pages that will be wanted again"
+    for way in _WAYS_OUT:
+        if way is not into:
+            kept = "the pool is kept for pages that will be wanted again"
+            yield LeftAlone(way, why_shut(view, way) or kept)
 
 
 def _heat(vm: VmView) -> float:

@@ -43,6 +43,7 @@ class Profile:
     """One release. `enter` has the part of minFree (of the budget, where `of_budget`) below which
     a state is entered, `leave` the part above which it is left where that is printed."""
 
+    name: str
     enter: Mapping[State, float]
     acts: Mapping[State, frozenset[Act]]
     leave: Mapping[State, float]
@@ -85,6 +86,7 @@ def _acts(**acts: str) -> dict[State, frozenset[Act]]:
 _PARTS: Final = {State.SOFT: 0.64, State.HARD: 0.32, State.LOW: 0.16}
 
 ESX15: Final = Profile(
+    name="esx15",
     enter={State.SOFT: 4 / 6, State.HARD: 2 / 6, State.LOW: 1 / 6},
     leave={State.SOFT: 1.0, State.HARD: 4 / 6, State.LOW: 2 / 6},
     acts=_acts(
@@ -96,17 +98,20 @@ ESX15: Final = Profile(
     min_free=0.06,
 )
 ESX41: Final = Profile(
+    name="esx41",
     enter=_PARTS,
     leave={},
     acts=_acts(high="", soft="balloon, compress", hard="balloon, compress, swap", low="swap"),
     min_free=0.06,
 )
 ESXI5: Final = Profile(
+    name="esxi5",
     enter=_PARTS,
     leave={},
     acts=_acts(high="", soft="balloon", hard="balloon, compress", low="balloon, compress, swap"),
 )
 ESXI6: Final = Profile(
+    name="esxi6",
     enter={State.CLEAR: 1.0, **_PARTS},
     leave={},
     acts=_acts(

@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import ClassVar, Final
 
 from memlab.control.entitlement import largest_balloon, most_out
+from memlab.control.paces import why_shut
 from memlab.control.policy import (
     Action,
     Balloon,
@@ -167,7 +168,7 @@ class Ladder:
     ) -> None:
         rung = Rung.COMPRESSION if mechanism is Mechanism.COMPRESSION else Rung.SWAP
         need = self._missing(view, rung)
-        if refusal := self._cannot_take(view, mechanism):
+        if refusal := why_shut(view, mechanism):
             left.append(LeftAlone(mechanism, refusal))
             return
         if not view.vms or need < _SMALLEST:
@@ -186,13 +187,6 @@ class Ladder:
                 reason = f"{format_size(need)} are missing; {victim} holds most for its shares"
                 out = max(PAGE, size // PAGE * PAGE)
                 actions.append(Reclaim(victim, out, mechanism, reason))
-
-    def _cannot_take(self, view: View, mechanism: Mechanism) -> str:
-        if mechanism is Mechanism.COMPRESSION and view.pool >= 0.9 * view.pool_cap:
-            return f"the pool is full ({format_size(view.pool)} of {format_size(view.pool_cap)})"
-        if view.swap_used >= 0.95 * view.swap_size:
-            return f"no swap slots are left ({format_size(view.swap_used)} in use)"
-        return ""
 
     def _missing(self, view: View, rung: Rung) -> int:
         """Bytes that would bring the free part back over the rung's threshold."""

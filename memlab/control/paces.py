@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from memlab.control.policy import Action, LeftAlone, Mechanism, Share, View
+from memlab.units import format_size
 
 
 class Every:
@@ -40,10 +41,19 @@ def balloons_wait(view: View, every: Every, period: float) -> LeftAlone | None:
 
 def way_out(view: View) -> Mechanism | None:
     """Where pages can be pushed to now: the pool while it has room, else the device; or nowhere."""
-    if Mechanism.COMPRESSION in view.mechanisms and view.pool < 0.9 * view.pool_cap:
-        return Mechanism.COMPRESSION
-    slots = view.swap_used < 0.95 * view.swap_size
-    return Mechanism.SWAP if Mechanism.SWAP in view.mechanisms and slots else None
+    ways_out = (Mechanism.COMPRESSION, Mechanism.SWAP)
+    return next((way for way in ways_out if not why_shut(view, way)), None)
+
+
+def why_shut(view: View, way: Mechanism) -> str:
+    """Why no page can be pushed to the pool or to the device now; empty if it can."""
+    if way not in view.mechanisms:
+        return "switched off in the lab file"
+    if way is Mechanism.COMPRESSION and view.pool_is_full:
+        return f"the pool is full ({format_size(view.pool)} of {format_size(view.pool_cap)})"
+    if way is Mechanism.SWAP and view.swap_is_full:
+        return f"no swap slots are left ({format_size(view.swap_used)} in use)"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,17 @@ class View:
         """
         return self.free + self.swap_cache
 
+    @property
+    def pool_is_full(self) -> bool:
+        """Whether the compressed pool takes no more pages, or soon will not: zswap that was full
+        takes some again below nine tenths (accept_threshold_percent)."""
+        return self.pool >= 0.9 * self.pool_cap
+
+    @property
+    def swap_is_full(self) -> bool:
+        """Whether so few slots are left that others may take them before a page is there."""
+        return self.swap_used >= 0.95 * self.swap_size
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

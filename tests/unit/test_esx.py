@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlab.control.esx import Esx, Esx15, Esx41, Esxi5, Esxi6, EsxSettings
+from memlab.control.esx import Esx, Esx15, Esx41, Esxi5, Esxi6
 from memlab.control.esx_profiles import State, min_free
+from memlab.control.esx_tick import EsxSettings, Host
 from memlab.control.policy import Balloon, Block, Decision, Mechanism, Reclaim, Share, VmView
 from memlab.units import GIB, MIB, PAGE
 from tests.unit.policy_views import ALL, BUDGET, balloons, blocks, follow, reclaims, view, vm
@@ -35,15 +36,20 @@ def test_min_free_above_28_gib_is_the_printed_line() -> None:
         )
 
 
+def least_of(policy: Esx) -> float:
+    """minFree of the budget, bytes."""
+    return Host(view(0.5), policy.profile, policy.settings).min_free
+
+
 def test_a_lab_is_scaled_to_a_host_of_its_own_choice() -> None:
     small, large = Esxi5(), Esxi5(EsxSettings(host_scale=64))
-    assert small.min_free(view(0.5)) == pytest.approx(0.06 * BUDGET, abs=1)
-    assert large.min_free(view(0.5)) == pytest.approx(min_free(64 * BUDGET) / 64)
+    assert least_of(small) == pytest.approx(0.06 * BUDGET, abs=1)
+    assert least_of(large) == pytest.approx(min_free(64 * BUDGET) / 64)
 
 
 def parts(policy: Esx, *of_min_free: float) -> list[str]:
     """States after views in which so many times minFree are free."""
-    least = policy.min_free(view(0.5)) / BUDGET
+    least = least_of(policy) / BUDGET
     return [policy.decide(view(part * least)).state for part in of_min_free]
 
 
@@ -146,7 +152,7 @@ def test_each_state_does_what_the_table_says(policy: type[Esx]) -> None:
     for state, wanted in TABLE[policy].items():
         below = policy.profile.enter.get(State[state.upper()], 5.0)
         one = policy()
-        free = 0.95 * below * one.min_free(view(0.5)) / BUDGET
+        free = 0.95 * below * least_of(one) / BUDGET
         decision = one.decide(view(free, *two))
         assert decision.state == state
         assert acting(decision) == wanted, state

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from memlab.control.best import Best
 from memlab.control.entitlement import largest_balloon, most_out
-from memlab.control.esx import Esx41, Esxi5, EsxSettings
+from memlab.control.esx import Esx41, Esxi5
+from memlab.control.esx_tick import EsxSettings
 from memlab.control.ladder import Ladder
 from memlab.control.policies import POLICIES, build
 from memlab.control.policy import (

@@ -21,7 +21,8 @@ NARROW = {
 }
 POLICY_MAY = {
     *("memlab.control.policy", "memlab.control.settings", "memlab.control.entitlement"),
-    *("memlab.control.esx_profiles", "memlab.control.paces"),
+    "memlab.control.paces",
+    *(f"memlab.control.esx_{part}" for part in ("profiles", "tick", "balloon", "push")),
     *(f"memlab.control.best_{part}" for part in ("settings", "sharing", "room")),
     "memlab.record.derive",
 }
