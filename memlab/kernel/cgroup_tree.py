@@ -18,7 +18,7 @@ from typing import Final
 from memlab.errors import HostError, KernelError
 from memlab.kernel.child import in_child, write_once
 from memlab.kernel.files import Applied, parse_pairs, read_text, write_text
-from memlab.kernel.task import has_ended, kill, members
+from memlab.kernel.task import has_ended, kill, members, open_pid
 from memlab.units import PAGE
 
 KILL_ROUNDS: Final = 50
@@ -217,9 +217,8 @@ def _living(directories: Sequence[Path]) -> tuple[int, ...]:
 def _kill_member(pid: int, directories: Sequence[Path]) -> None:
     if pid == 0:
         return  # a process of another PID namespace; cgroup.kill reaches it, we cannot
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    pidfd = open_pid(pid)
+    if pidfd is None:
         return
     try:
         # Asked again after the pidfd is open: the number may have been another's meanwhile.

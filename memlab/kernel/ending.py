@@ -13,7 +13,7 @@ from typing import Final
 
 from memlab.kernel.entries import Process
 from memlab.kernel.files import Roots, write_text
-from memlab.kernel.task import has_ended, kill, members, open_task, state
+from memlab.kernel.task import has_ended, kill, members, open_pid, open_task, state
 
 ROUNDS: Final = 50
 _PAUSE: Final = 0.1
@@ -79,12 +79,8 @@ def _open_members(group: Path) -> dict[int, int]:
     """A pidfd for each process that was in the group before and after it was opened."""
     opened = {}
     for pid in members(group):
-        if pid in (0, os.getpid()):
-            continue
-        try:
-            opened[pid] = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
+        if pid not in (0, os.getpid()) and (pidfd := open_pid(pid)) is not None:
+            opened[pid] = pidfd
     still = set(members(group)) if opened else set()
     for pid in [pid for pid in opened if pid not in still]:
         os.close(opened.pop(pid))

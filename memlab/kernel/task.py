@@ -6,13 +6,17 @@ signal cannot reach another process that was given the same number meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from memlab.kernel.files import HOST, Roots, read_text
+
+_ENDED: Final = (errno.ESRCH, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,24 @@ def state(pid: int, roots: Roots = HOST) -> str | None:
     return None if text is None else text.rpartition(")")[2].split()[0]
 
 
+def open_pid(pid: int) -> int | None:
+    """A pidfd of the process with this number now; None if there is none.
+
+    A number lives on as that of a session or process group whose leader has ended. Of it older
+    kernels (6.1 and 6.12 seen) say EINVAL and not ESRCH: `pidfd_prepare` of kernel/fork.c.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in _ENDED:
+            raise
+        return None
+
+
 def open_task(task: Task, roots: Roots = HOST) -> int | None:
     """A pidfd of exactly this process; None if it has ended (or its number is another's now)."""
-    try:
-        pidfd = os.pidfd_open(task.pid)
-    except ProcessLookupError:
+    pidfd = open_pid(task.pid)
+    if pidfd is None:
         return None
     if start_time(task.pid, roots) == task.start_time and not has_ended(pidfd):
         return pidfd

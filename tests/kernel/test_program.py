@@ -23,7 +23,7 @@ policy: {name: "./push.py:Push", period: 500ms}
 sample: {fast: 200ms, medium: 400ms, deep: 1s}
 vms:
   shop: {memory: 64MiB, command: [sh, -c, "python3 %s/child.py; true"]}
-duration: 6s
+duration: 10s
 """
 CHILD = """
 import os, time
@@ -38,16 +38,21 @@ from memlab.control.policy import Decision, Mechanism, Reclaim
 
 class Push:
     name = "push"
+    filled = False
 
     def decide(self, view):
-        if view.time < 3:
+        self.filled = self.filled or (view.vms[0].resident or 0) > 33 << 20
+        if not self.filled:
             return Decision("waits")
         return Decision("pushes", (Reclaim("shop", 4 << 20, Mechanism.SWAP, "for the test"),))
 """
 
 
 def test_what_a_child_does_is_the_vms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shell that is the VM's first process has half a MiB and sleeps."""
+    """The shell that is the VM's first process has half a MiB and sleeps.
+
+    The policy waits until the child has filled, which takes an emulated machine four seconds.
+    """
     monkeypatch.setenv("MEMLAB_DIR", str(tmp_path / "runs"))
     for name, text in {"lab.memlab.yaml": LAB, "child.py": CHILD, "push.py": PUSH}.items():
         (tmp_path / name).write_text(text.replace("%s", str(tmp_path)))
