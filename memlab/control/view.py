@@ -20,7 +20,10 @@ Latest = Callable[[Entity, str, str], float | None]
 Chosen = dict[str, Any]
 """Fields of a view by name, chosen from its own declaration; their types are checked there."""
 
-_NOT_SAMPLED: Final = frozenset({"name", "configured", "shares", "reservation", "limit", "blocked"})
+_NOT_SAMPLED: Final = frozenset(
+    {"name", "configured", "shares", "reservation", "limit", "blocked", "active"}
+)
+"""`active` is one of several columns: see `_active`."""
 _OBSERVED: Final = tuple(field.name for field in fields(VmView) if field.name not in _NOT_SAMPLED)
 _RATES: Final = frozenset({"cpu", "major_faults", "guest_swap_in", "stall_some", "stall_full"})
 _ESTIMATES: Final = ("active", "active_referenced", "active_damon", "active_pressure")

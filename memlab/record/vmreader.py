@@ -22,7 +22,7 @@ from memlab.kernel.procs import parse_swapped
 from memlab.kernel.referenced import Referenced
 from memlab.kernel.taskstats import Taskstats, delayacct
 from memlab.record.board import Board, Selection
-from memlab.record.held import HeldReader, OfGroup, OfProcess
+from memlab.record.held import HeldReader, Keep, OfGroup, OfProcess
 from memlab.record.reading import GroupReader, Values, cpu_ns, number, stalls
 from memlab.record.sample import (
     BALANCE,
@@ -99,28 +99,26 @@ class VmReader:
             self._open_files = stack.pop_all()
 
     def _open(self, target: Target, board: int | None, roots: Roots, stack: ExitStack) -> None:
-        def keep(name: str) -> KeptFile:
-            return stack.enter_context(KeptFile(roots.proc / str(target.pid) / name))
+        def keep(path: Path) -> KeptFile:
+            return stack.enter_context(KeptFile(path))
 
+        process = roots.proc / str(target.pid)
         self._group = GroupReader(target.memory_group, target.unified_group, stack)
-        self._ksm, self._status = keep("ksm_stat"), keep("status")
+        self._ksm, self._status = keep(process / "ksm_stat"), keep(process / "status")
         self._merging: KeptFile | None = None
         if _KSM[0].encode() not in (self._ksm.read() or b""):
-            self._merging = keep(_KSM[0])  # before 6.4 it is not in ksm_stat
+            self._merging = keep(process / _KSM[0])  # before 6.4 it is not in ksm_stat
         self._board: Board | None = None
         if board is not None:
             self._board = Board(board, target.name)
             stack.callback(self._board.close)
-        self._held = self._open_held(roots.proc / str(target.pid), stack)
+        self._held = self._open_held(process, keep)
         self._walker: PageWalker | None = None
         if target.ram_start is not None and target.ram_bytes is not None:
             walker = PageWalker(target.pid, target.ram_start, target.ram_bytes, roots)
             self._walker = stack.enter_context(walker)
 
-    def _open_held(self, process: Path, stack: ExitStack) -> HeldReader:
-        def keep(path: Path) -> KeptFile:
-            return stack.enter_context(KeptFile(path))
-
+    def _open_held(self, process: Path, keep: Keep) -> HeldReader:
         if self.target.ram_start is None:
             return OfGroup(process, self._group.stat_file, keep)
         # The agent of a process VM counts its own; that of a virtual machine counts its guest's.

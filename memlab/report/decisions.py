@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from memlab.control.policy import Mechanism
 from memlab.record.series import Choice, Source
 from memlab.report.markup import Child, Markup, join, tag
 from memlab.report.sections import mechanism_key, section, table
+from memlab.report.why import AGE
 from memlab.report.words import TITLES
 from memlab.units import format_duration
 
 LEFT_ALONE: Final = "left-alone"
 _MOST_ACTIONS: Final = 2000
+_BUTTONS: Final[Mapping[str, str]] = {**TITLES, AGE: "Making old", "block": "Blocking"}
 _NUMBER: Final = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
@@ -106,18 +107,7 @@ def _applied(choice: Choice) -> Child:
 
 def _filters(source: Source, choices: Sequence[Choice]) -> Markup:
     used = {choice.mechanism for choice in choices}
-    buttons = [
-        tag(
-            "button",
-            mechanism_key(mechanism),
-            f" {TITLES[mechanism]}",
-            type="button",
-            aria_pressed="false",
-            data_mechanism=mechanism.value,
-        )
-        for mechanism in Mechanism
-        if mechanism in used
-    ]
+    buttons = [_button(word, title) for word, title in _BUTTONS.items() if word in used]
     vms = [tag("option", "all VMs", value=""), *(tag("option", v, value=v) for v in source.vms)]
     return tag(
         "div",
@@ -128,6 +118,14 @@ def _filters(source: Source, choices: Sequence[Choice]) -> Markup:
         class_="filters",
         id="filters",
     )
+
+
+def _button(word: str, title: str) -> Markup:
+    """Shows the actions with this word in the column `mechanism`, when it is pressed."""
+    return tag(
+        "button", mechanism_key(word), f" {title}",
+        type="button", aria_pressed="false", data_mechanism=word,
+    )  # fmt: skip
 
 
 def _left(reasons: Sequence[Reason]) -> Markup:

@@ -55,11 +55,14 @@ def _mean(policy: str, found: Mapping[str, Comparison]) -> float | None:
 def _below(found: Mapping[str, Comparison]) -> Iterator[str]:
     for lab, one in found.items():
         counts = [row.runs for row in one.rows]
-        runs = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+        least, most = min(counts), max(counts)
+        runs = f"{least}" if least == most else f"{least}–{most}"
         void = one.reference.void
+        made = f"{runs} {'run' if most == 1 else 'runs'} of each, {scaled(one.scales)}"
         told = (
+            made,
             *([f"{one.against} is void: {void}"] if void else ()),
             *(f"{row.policy}: {words}" for row in one.rows if (words := notes(row))),
             *remarks(one),
         )
-        yield f"- {lab}: {'; '.join((f'{runs} runs of each, {scaled(one.scales)}', *told))}."
+        yield f"- {lab}: {'; '.join(told)}."

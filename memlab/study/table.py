@@ -34,7 +34,8 @@ def _headings(found: Comparison) -> tuple[str, str]:
         if void
         else f"work relative to {found.against} ({found.reference.total:,.0f} operations/s)"
     )
-    return f"{found.lab}: {work}", f"{repeats} repeats; {scaled(found.scales)}"
+    times = "1 repeat" if repeats == 1 else f"{repeats} repeats"
+    return f"{found.lab}: {work}", f"{times}; {scaled(found.scales)}"
 
 
 def below(found: Comparison) -> Iterator[str]:

@@ -95,7 +95,7 @@ def test_nothing_is_relative_to_a_void_reference() -> None:
     assert figures(found)["reference_void"] == "b was killed"
     assert figures(found)["reference"] == {}
     assert next(line for line in overview({"l": found}) if line.startswith("- l:")) == (
-        "- l: 1 runs of each, time_scale 10, size_scale 1; the run without pressure is void: "
+        "- l: 1 run of each, time_scale 10, size_scale 1; the run without pressure is void: "
         "b was killed."
     )
     assert compare(runs, REFERENCE).counts
@@ -169,7 +169,7 @@ def test_the_table_says_what_did_not_act_and_how_it_was_scaled() -> None:
         "| policy | work | fair | p99 | saved, MiB | faults /s | swap-in /s | CPU | actions | |"
     )
     assert len({line.count("|") for line in lines}) == 1
-    assert "1 repeats" in heading(found)
+    assert "1 repeat;" in heading(found)
 
 
 def test_figures_for_programs_leave_out_what_is_not_known() -> None:
@@ -302,7 +302,7 @@ def test_several_labs_side_by_side_with_a_mean_over_them() -> None:
     assert found[4] == "| z | – | – | – |", "no mean without work in all labs"
     assert found[6] == "- calm: 1–2 runs of each, time_scale 10, size_scale 1."
     assert found[7] == (
-        "- storm: 1 runs of each, time_scale 10, size_scale 1; y: did not act; "
+        "- storm: 1 run of each, time_scale 10, size_scale 1; y: did not act; "
         "z: 1 of 1 runs void: w."
     )
 

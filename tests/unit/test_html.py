@@ -273,6 +273,16 @@ def test_the_main_chart_is_as_high_as_all_vms() -> None:
     assert stacked(chart.areas)[-1][-1] == pytest.approx(768 * MIB + 3 * MIB, rel=0.001)
 
 
+def test_every_kind_of_action_has_a_button_that_shows_it() -> None:
+    words = ("sharing", "balloon", "compression", "swap", "age", "block")
+    rows = tuple(Choice(1.0, "p", "s", "does", word, "a", "it is asked to") for word in words)
+    seen = Reader(page(FakeRun(names=("a",), chosen=rows))).elements
+    buttons = [known.get("data-mechanism") for name, known in seen if name == "button"]
+    assert [word for word in buttons if word] == list(words)
+    shown = [known.get("data-mechanism") for name, known in seen if name == "tr"]
+    assert [word for word in shown if word] == list(words)
+
+
 def test_reasons_that_differ_in_numbers_are_one() -> None:
     rows = [
         Choice(t, "p", "s", "left-alone", "swap", "a", f"a has {t} MiB free") for t in (1.0, 2.0)
