@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,11 @@ from memlab.units import format_duration
 
 LEFT_ALONE: Final = "left-alone"
 _MOST_ACTIONS: Final = 2000
-_BUTTONS: Final[Mapping[str, str]] = {**TITLES, AGE: "Making old", "block": "Blocking"}
+_BUTTONS: Final = {
+    **{str(mechanism): title for mechanism, title in TITLES.items()},
+    AGE: "Making old",
+    "block": "Blocking",
+}
 _NUMBER: Final = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
