@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from memlab.simulate.applications import Wanted
-from memlab.simulate.arrays import APP, FREED, Floats, over
+from memlab.simulate.arrays import APP, FREED, Flags, Floats, over
 from memlab.simulate.costs import COSTS
 from memlab.simulate.demand import Demand
 from memlab.simulate.pages import Pages
@@ -25,13 +25,11 @@ _ROUNDS: Final = 2
 class Pace:
     """What the host makes of a need for frames now, by VM.
 
-    `reclaim` is the part of the frames for which somebody must be pushed out first, `cached` the
-    part of the pages on the device that are still in the swap cache, `queue` how many times longer
-    a read takes than on a device that is not busy.
+    `frame` is the seconds that it takes to get one, for somebody may have to be pushed out first,
+    `queue` how many times longer a read takes than on a device that is not busy.
     """
 
-    reclaim: Floats
-    cached: Floats
+    frame: Floats
     queue: Floats
 
 
@@ -43,7 +41,8 @@ class Flows:
     pages that a guest needs for all that it wants from disk. `reuse` is the part of what the guest
     has freed that is filled again, `written` the part of the application's pages that is written.
     `rates` are accesses a second and page, by stratum. `stalled` is the part of the tick spent
-    waiting for memory, `cached` as in the pace. `cpu` is seconds of CPU time.
+    waiting for memory. `cached` and `zero` are the parts of `device` that are in the swap cache
+    and, zero pages, nowhere. `cpu` is seconds of CPU time.
     """
 
     fill: Floats
@@ -60,46 +59,80 @@ class Flows:
     cpu: Floats
     stalled: Floats
     cached: Floats
+    zero: Floats
 
     @property
     def major(self) -> Floats:
         """Faults of the host that had to wait for the pool or the device, by VM: a guest reads
         its own swap by itself."""
-        found: Floats = self.read + (self.pooled + self.merged_out).sum(axis=0)
+        waited = self.device - self.cached + self.pooled + self.merged_out
+        found: Floats = waited.sum(axis=0)
         return found
 
     @property
     def read(self) -> Floats:
         """Pages read from the device, by VM."""
-        found: Floats = (self.device * (1 - self.cached)).sum(axis=0)
+        found: Floats = np.maximum(self.device - self.cached - self.zero, 0).sum(axis=0)
         return found
 
     def scale(self, part: Floats) -> None:
         """Only `part` of it could be had, by VM."""
         for rows in (
-            *(self.fill, self.reuse, self.pooled, self.device, self.merged_out),
-            *(self.copies, self.operations, self.cpu, self.guest_in),
+            *(self.fill, self.reuse, self.pooled, self.device, self.cached, self.zero),
+            *(self.merged_out, self.copies, self.operations, self.cpu, self.guest_in),
         ):
             np.multiply(rows, part, out=rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Which pages operations come to, by stratum: `per_page` is the chance of each at one.
+
+    Who goes through its pages in turn comes to those next that it has not used for longest, and
+    these are the ones that are out: until it has had them all back, each operation is a fault.
+    """
+
+    per_page: Floats
+    in_turn: Flags
+    out: Floats | None
+
+    def part(self, operations: Floats) -> Floats:
+        """The part of the pages that are out which so many operations come to."""
+        found: Floats = 1 - np.exp(self.per_page * -operations)
+        if self.out is None:
+            return found
+        used = self.per_page > 0
+        next_ones = np.minimum(1, over(operations, self.out))
+        return np.where(self.in_turn, next_ones * used, found)
+
+
 def flows(
-    pages: Pages, wanted: Wanted, demand: Demand, *, pace: Pace, before: Floats, dt: float
+    pages: Pages,
+    wanted: Wanted,
+    demand: Demand,
+    *,
+    pace: Pace,
+    zero: Floats,
+    before: Floats,
+    dt: float,
 ) -> Flows:
-    """What is wanted in `dt` seconds; `before` are the operations of the tick before."""
+    """What is wanted in `dt` seconds; `before` are the operations of the tick before, `zero` the
+    zero pages on the device, by stratum of the application."""
     touched = pages.touched
     fill, left = _fill(pages, wanted, touched, pace, dt)
     on_disk = pages.guest_swapped
     if demand.reads_files.any():
         on_disk = on_disk + np.maximum(demand.sizes - touched[APP], 0) * demand.reads_files
-    slow = _seconds_of_faults(pages, pace)
-    wait = slow + on_disk * COSTS.device
-    wait += pages.merged[APP] * (demand.writes * (COSTS.copy + pace.reclaim * COSTS.reclaim))
+    slow = _seconds_of_faults(pages, pace, zero)
+    wait = slow + on_disk * COSTS.disk
+    wait += pages.merged[APP] * (demand.writes * (COSTS.copy + pace.frame))
     all_pages = touched[APP] + on_disk
     per_page = wanted.parts / np.maximum(all_pages, 1)
     each = COSTS.operation + demand.think
+    out = pages.out[APP].sum(axis=0) if demand.in_turn.any() else None
+    touch = Touch(per_page, demand.in_turn, out)
     operations, hit = _operations(
-        wait, per_page, each, left=left, most=wanted.rate * dt, before=before
+        wait, touch, each, left=left, most=wanted.rate * dt, before=before
     )
     room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
     from_disk = on_disk * hit
@@ -112,7 +145,7 @@ def flows(
     pooled = pages.pooled[APP] * hit
     cpu = operations * each + fill.sum(axis=0) * COSTS.fill
     cpu += pooled.sum(axis=0) * COSTS.decompress
-    stalled = (slow * hit).sum(axis=0) + fill.sum(axis=0) * pace.reclaim * COSTS.reclaim
+    stalled = (slow * hit).sum(axis=0) + fill.sum(axis=0) * pace.frame
     return Flows(
         fill=fill,
         guest_in=pages.guest_swapped * hit * possible,
@@ -127,36 +160,42 @@ def flows(
         operations=operations,
         cpu=cpu,
         stalled=np.minimum(1, stalled / dt),
-        cached=pace.cached,
+        cached=pages.cached[APP] * hit,
+        zero=zero * hit,
     )
 
 
 def _fill(
     pages: Pages, wanted: Wanted, touched: Floats, pace: Pace, dt: float
 ) -> tuple[Floats, Floats]:
-    """Pages filled by stratum, what the guest has freed first; and the seconds that are left."""
+    """Pages filled by stratum, what the guest has freed first; and the seconds that are left: none
+    to a guest that is out of memory, for it waits until it has filled all that it wants."""
     missing = np.maximum(wanted.goal - touched, 0)
     missing[APP] = np.maximum(missing[APP] - pages.guest_swapped, 0)
     missing[FREED] = 0
     total = missing.sum(axis=0)
-    each = COSTS.fill + pace.reclaim * COSTS.reclaim
+    each = COSTS.fill + pace.frame
     room = pages.untouched + touched[FREED]
     count = np.minimum(np.minimum(total, room), dt * wanted.runs / each)
-    return missing * over(count, total), dt * wanted.runs - count * each
+    left = np.where(total > room + 1, 0.0, np.maximum(dt * wanted.runs - count * each, 0))
+    return missing * over(count, total), left
 
 
-def _seconds_of_faults(pages: Pages, pace: Pace) -> Floats:
+def _seconds_of_faults(pages: Pages, pace: Pace, zero: Floats) -> Floats:
     """If all pages of a stratum that are out were wanted back: how long that would take."""
-    frame = pace.reclaim * COSTS.reclaim
-    device = COSTS.device * pace.queue * (1 - pace.cached) + COSTS.cached * pace.cached + frame
+    frame = pace.frame
+    device, cached = pages.device[APP], pages.cached[APP]
+    read = np.maximum(device - cached - zero, 0) + pages.merged_out[APP]
     return (
         pages.pooled[APP] * (COSTS.decompress + frame)
-        + (pages.device[APP] + pages.merged_out[APP]) * device
+        + read * (COSTS.device * pace.queue + frame)
+        + zero * (COSTS.cached + frame)
+        + cached * COSTS.cached
     )
 
 
 def _operations(
-    wait: Floats, per_page: Floats, each: Floats, *, left: Floats, most: Floats, before: Floats
+    wait: Floats, touch: Touch, each: Floats, *, left: Floats, most: Floats, before: Floats
 ) -> tuple[Floats, Floats]:
     """Operations done in the seconds `left`, and the part of each stratum's pages that they touch.
 
@@ -164,7 +203,7 @@ def _operations(
     """
     operations = np.minimum(most, np.where(before > 0, before, left / each))
     for _ in range(_ROUNDS):
-        hit = 1 - np.exp(per_page * -operations)
+        hit = touch.part(operations)
         cost = over((wait * hit).sum(axis=0), operations)
         operations = np.minimum(most, left / (each + cost))
-    return operations, 1 - np.exp(per_page * -operations)
+    return operations, touch.part(operations)

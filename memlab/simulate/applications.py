@@ -81,11 +81,11 @@ class Applications:
 
     def _burst(self, time: float, pages: Pages, bursts: Flags) -> None:
         """Full: hold it from now on. Held long enough: free it all. Paused long enough: again."""
-        held = pages.private[APP].sum(axis=0) + pages.merged[APP].sum(axis=0)
-        held += (pages.out[APP] + pages.guest_swapped).sum(axis=0)
-        full = bursts & ~self._paused & (held >= self.demand.sizes.sum(axis=0) * (1 - 1e-6))
-        begins = full & np.isinf(self._until)
-        self._until[begins] = time + self.demand.hold[begins]
+        busy = np.flatnonzero(bursts & ~self._paused & np.isinf(self._until))
+        full = np.zeros_like(bursts)
+        held = sum(rows[APP, busy] for rows in pages.held) + pages.guest_swapped[:, busy]
+        full[busy] = held.sum(axis=0) >= self.demand.sizes[:, busy].sum(axis=0) * (1 - 1e-6)
+        self._until[full] = time + self.demand.hold[full]
         over_now = time >= self._until
         frees, again = over_now & ~self._paused, over_now & self._paused
         self._rounds += frees

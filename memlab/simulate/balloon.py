@@ -38,12 +38,12 @@ class Balloons:
         freed, cache = touched[FREED], touched[APP].sum(axis=0) * self._files
         wanted = np.minimum(wanted, np.maximum(freed + pages.untouched + cache - self._floor, 0))
         of_freed = np.minimum(wanted, freed)
-        of_untouched = np.minimum(wanted - of_freed, pages.untouched)
-        of_cache = wanted - of_freed - of_untouched
+        of_untouched = np.clip(wanted - of_freed, 0, np.maximum(pages.untouched, 0))
+        of_cache = np.clip(wanted - of_freed - of_untouched, 0, cache)
         _give(pages, slice(FREED, FREED + 1), over(of_freed, freed))
         _give(pages, APP, over(of_cache, cache))
         pages.untouched -= of_untouched
-        pages.ballooned += wanted
+        pages.ballooned += of_freed + of_untouched + of_cache
         pages.backed += of_freed + of_cache
 
     def _swap_out(self, pages: Pages, wanted: Floats) -> None:

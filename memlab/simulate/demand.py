@@ -48,6 +48,7 @@ class Layered:
     pause: float = NEVER
     rounds: float = np.inf
     works: bool = True
+    in_turn: bool = False
     reads_files: bool = False
 
 
@@ -76,6 +77,7 @@ def layered(spec: VmSpec) -> Layered:
         pause=float(args.get("pause", NEVER)),
         rounds=float(args.get("rounds") or np.inf),
         works=work.name not in (Workload.IDLE, Workload.LEAK) and size > 0,
+        in_turn=work.name in (Workload.TOUCHER, Workload.SCAN),
         reads_files=work.name is Workload.CACHE,
     )
 
@@ -137,6 +139,7 @@ class Demand:
     pause: Floats
     rounds: Floats
     works: Flags
+    in_turn: Flags
     reads_files: Flags
 
     @classmethod
@@ -154,6 +157,7 @@ class Demand:
             levels=np.array(levels).T.copy(),
             level_count=np.array([float(len(one.levels)) for one in found]),
             works=np.array([one.works for one in found]),
+            in_turn=np.array([one.in_turn for one in found]),
             reads_files=np.array([one.reads_files for one in found]),
             **columns,
         )
@@ -169,7 +173,8 @@ class Demand:
         self.levels[:, which] = 0
         self.levels[: len(one.levels), which] = np.array(one.levels)[:, np.newaxis]
         self.level_count[which] = len(one.levels)
-        self.works[which], self.reads_files[which] = one.works, one.reads_files
+        self.works[which], self.in_turn[which] = one.works, one.in_turn
+        self.reads_files[which] = one.reads_files
 
     def level(self, age: Floats) -> Floats:
         """Pages of the working set, `age` seconds after each VM's start."""

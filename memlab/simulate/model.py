@@ -13,12 +13,13 @@ from memlab.simulate.active import Active
 from memlab.simulate.applications import Applications, Wanted
 from memlab.simulate.arrays import APP, FREED, IMAGE, Floats, over
 from memlab.simulate.balloon import Balloons
+from memlab.simulate.costs import COSTS
 from memlab.simulate.demand import Demand, layered
 from memlab.simulate.device import Device
 from memlab.simulate.fleet import Fleet, content_of
 from memlab.simulate.guestswap import make_room
 from memlab.simulate.pages import Pages, Shared, machine_used, slots_used
-from memlab.simulate.reclaim import Reclaim, settle_pool
+from memlab.simulate.reclaim import Reclaim, pool_room, push, settle_pool, zero_on_device
 from memlab.simulate.sharing import ksmd, merge
 
 
@@ -42,9 +43,9 @@ class Model:
         self.dt = 0.0
         self.active = Active(fleet, seed)
         self._applications = Applications(fleet, self.demand)
-        self._reclaim = Reclaim(fleet)
-        self.device = Device(fleet)
         self._density = fleet.density_of_strata()
+        self._reclaim = Reclaim(fleet, self._density)
+        self.device = Device(fleet)
         self._equal = np.zeros_like(self._density)
         self._equal[IMAGE], self._equal[1:] = fleet.equal
         self._pressed = np.zeros(fleet.hosts.count)
@@ -57,7 +58,10 @@ class Model:
         self.balloons.move(pages, wanted.runs, dt)
         self._guests_swap(wanted)
         merge(pages, self.shared, self.ksmd, fleet, dt)
-        found = flows(pages, wanted, self.demand, pace=self._pace(), before=self._rate * dt, dt=dt)
+        found = flows(
+            pages, wanted, self.demand, pace=self._pace(),
+            zero=zero_on_device(pages, fleet), before=self._rate * dt, dt=dt,
+        )  # fmt: skip
         self._make_room(found, dt)
         self._carry_out(found)
         self.shared = Shared.of(pages, fleet)
@@ -78,22 +82,21 @@ class Model:
         fleet, pages = self.fleet, self.pages
         own = pages.private.sum(axis=0)
         count: Floats = np.minimum(wanted, own)
-        density = fleet.density[1]
         if into is Mechanism.COMPRESSION:
-            room = np.maximum(fleet.pool_cap - pages.stored, 0) * (pages.pool_closed == 0)
-            asked = fleet.hosts.sum(count * density)
+            wanted = self._reclaim.poolable(pages, pages.private * over(count, own))
+            asked = fleet.hosts.sum((wanted * self._density).sum(axis=0))
+            room = pool_room(pages, fleet)
             count = count * fleet.hosts.spread(np.minimum(1, over(room, asked)))
         room = np.maximum(fleet.slots - self.slots, 0)
         count = count * fleet.hosts.spread(np.minimum(1, over(room, fleet.hosts.sum(count))))
         taken: Floats = pages.private * over(count, own)
         if oldest and self.flows is not None:
-            taken = self._reclaim.oldest(pages.private, self.flows.rates, count)
-        pages.private -= taken
+            taken = self._reclaim.victims.oldest_own(pages.private, self.flows.rates, count)
         if into is Mechanism.COMPRESSION:
-            pages.pooled += taken
+            push(pages, taken, self._reclaim.poolable(pages, taken))
         else:
-            pages.device += taken
-            pages.swap_cache += 0 if oldest else fleet.hosts.sum(count)
+            push(pages, taken, np.zeros_like(taken))
+            pages.cached += 0 if oldest else taken
             self.device.write(fleet.hosts.sum(count))
         settle_pool(pages, self.shared, fleet, self._density)
         self.used = machine_used(pages, self.shared, fleet)
@@ -101,7 +104,7 @@ class Model:
 
     def make_old(self, vm: int) -> None:
         """The VM's pages go before all others that are in use, until it uses them again."""
-        self._reclaim.age(vm)
+        self._reclaim.victims.make_old(vm)
 
     def start_application(self, which: Sequence[int], spec: VmSpec) -> None:
         """These VMs end their application, which frees all, and start that of `spec`."""
@@ -132,10 +135,10 @@ class Model:
         make_room(pages, self.fleet, wants - free, files)
 
     def _pace(self) -> Pace:
-        on_device = self.fleet.hosts.sum(self.pages.device.sum(axis=0))
-        cached = np.minimum(1, over(self.pages.swap_cache, on_device))
         spread = self.fleet.hosts.spread
-        return Pace(spread(self._pressed), spread(cached), spread(self.device.queue))
+        written = self._reclaim.written_part
+        push = COSTS.to_pool * (1 - written) + COSTS.to_device * written
+        return Pace(spread(self._pressed * push), spread(self.device.queue))
 
     def _make_room(self, found: Flows, dt: float) -> None:
         """Frames for what is wanted: free ones, the swap cache, then by reclaim. What cannot be had
@@ -147,14 +150,23 @@ class Model:
         # What faults take out of the pool makes holes in it, which new pages fill.
         holes = fleet.hosts.sum((found.pooled * self._density[APP]).sum(axis=0))
         missing = np.maximum(missing - holes * (pages.pool_closed == 0), 0)
-        cached = np.minimum(pages.swap_cache, missing)
-        pages.swap_cache -= cached
-        missing -= cached
+        missing -= self._drop_cache(found, missing)
         got, self.short = self._reclaim.take(pages, shared, found.rates, missing, dt)
         lacking = np.minimum(np.maximum(missing - got, 0), need)
         self._pressed = np.minimum(1, over(missing, need))
         if lacking.any():
             found.scale(fleet.hosts.spread(1 - over(lacking, need)))
+
+    def _drop_cache(self, found: Flows, missing: Floats) -> Floats:
+        """Frames of the swap cache that nobody wants now, as many as are missing; those had."""
+        if not self.pages.cached.any():
+            return np.zeros_like(missing)
+        idle = self.pages.cached.copy()
+        idle[APP] -= found.cached
+        there = self.fleet.hosts.sum(idle.sum(axis=0))
+        got: Floats = np.minimum(there, missing)
+        self.pages.cached -= idle * self.fleet.hosts.spread(over(got, there))
+        return got
 
     def _carry_out(self, found: Flows) -> None:
         """Faults, copies and fills."""
@@ -162,14 +174,14 @@ class Model:
         found.copies = np.minimum(found.copies, pages.merged[app])
         pages.pooled[app] -= found.pooled
         pages.device[app] -= found.device
+        pages.cached[app] -= found.cached
         pages.merged_out[app] -= found.merged_out
         pages.merged[app] -= found.copies
         pages.private[app] += found.pooled + found.device + found.merged_out + found.copies
-        pages.equal[app] *= 1 - found.written
-        pages.equal[app] += found.merged_out * (1 - self.demand.writes)
+        if pages.equal[app].any() or found.merged_out.any():
+            pages.equal[app] *= 1 - found.written
+            pages.equal[app] += found.merged_out * (1 - self.demand.writes)
         self._forget(found)
-        cached = self.fleet.hosts.sum((found.device * found.cached).sum(axis=0))
-        pages.swap_cache = np.maximum(pages.swap_cache - cached, 0)
         if found.fill.any():
             self._fill(found)
 
@@ -195,7 +207,7 @@ class Model:
 
 def _frames(found: Flows, pages: Pages) -> Floats:
     """Frames that are wanted, by VM: a freed page that is in a frame is filled again in place."""
-    faults = found.pooled + found.device * (1 - found.cached) + found.merged_out + found.copies
+    faults = found.pooled + found.device - found.cached + found.merged_out + found.copies
     wanted: Floats = (
         faults.sum(axis=0) + found.fill.sum(axis=0) - found.reuse * pages.private[FREED]
     )

@@ -21,13 +21,14 @@ from memlab.simulate.arrays import LAYERS, REGIONS, STRATA, Floats, by_region, o
 from memlab.simulate.costs import SHARERS
 from memlab.simulate.fleet import Fleet
 
-BY_STRATUM: Final = ("private", "merged", "merged_out", "pooled", "device", "equal")
+BY_STRATUM: Final = ("private", "merged", "merged_out", "pooled", "device", "cached", "equal")
 
 
 @dataclass(slots=True)
 class Pages:
     """Pages by stratum (rows) and VM, then one entry a VM, an image's group, or a host.
 
+    `cached`: of the pages on the device, those that still have a frame, in the swap cache.
     `equal`: of the pages that are not merged, in a frame or out, those whose content others have
     too. `seen`: how many times ksmd has looked at a VM's pages, 2 at most. `in_pool`: the part of a
     group's merged pages that are out which is in the pool. `stored`: what the pool holds, by the
@@ -41,6 +42,7 @@ class Pages:
     merged_out: Floats
     pooled: Floats
     device: Floats
+    cached: Floats
     equal: Floats
     untouched: Floats
     ballooned: Floats
@@ -50,7 +52,6 @@ class Pages:
     pool: Floats
     stored: Floats
     pool_closed: Floats
-    swap_cache: Floats
     guest_swapped: Floats
 
     @classmethod
@@ -59,7 +60,7 @@ class Pages:
         hosts = fleet.hosts.count
         strata = {name: np.zeros((STRATA, fleet.count)) for name in BY_STRATUM}
         vms = {name: np.zeros(fleet.count) for name in ("ballooned", "backed", "seen")}
-        of_hosts = ("pool", "stored", "pool_closed", "swap_cache")
+        of_hosts = ("pool", "stored", "pool_closed")
         return cls(
             untouched=fleet.configured.copy(),
             in_pool=np.zeros((REGIONS, fleet.images.count)),
@@ -73,8 +74,14 @@ class Pages:
     def by_stratum(self) -> tuple[Floats, ...]:
         """All states that have a row for each stratum: what moves when pages change hands."""
         return (
-            self.private, self.merged, self.merged_out, self.pooled, self.device, self.equal
+            self.private, self.merged, self.merged_out, self.pooled, self.device, self.cached,
+            self.equal,
         )  # fmt: skip
+
+    @property
+    def held(self) -> tuple[Floats, ...]:
+        """The states of which a touched page is in exactly one."""
+        return self.private, self.merged, self.merged_out, self.pooled, self.device
 
     @property
     def touched(self) -> Floats:
@@ -83,13 +90,18 @@ class Pages:
 
     def touched_in(self, which: int) -> Floats:
         """The same of one stratum."""
-        rows = (self.private, self.merged, self.merged_out, self.pooled, self.device)
-        found: Floats = np.sum([one[which] for one in rows], axis=0)
+        found: Floats = np.sum([rows[which] for rows in self.held], axis=0)
+        return found
+
+    @property
+    def swap_cache(self) -> Floats:
+        """Frames of the swap cache, by VM."""
+        found: Floats = self.cached.sum(axis=0)
         return found
 
     @property
     def out(self) -> Floats:
-        """Those without a frame, by stratum."""
+        """Those that no guest can use at once, by stratum."""
         return self.merged_out + self.pooled + self.device
 
     def residual(self, fleet: Fleet) -> Floats:
@@ -137,8 +149,8 @@ def _distinct(merged: Floats, fleet: Fleet) -> tuple[Floats, Floats]:
 
 def machine_used(pages: Pages, shared: Shared, fleet: Fleet) -> Floats:
     """Machine memory that each host's VMs use, pages: the second identity."""
-    own = fleet.hosts.sum(pages.private.sum(axis=0) + fleet.overhead * started(pages, fleet))
-    return own + shared.on_hosts(shared.frames, fleet) + pages.swap_cache + pages.pool
+    own = pages.private.sum(axis=0) + pages.swap_cache + fleet.overhead * started(pages, fleet)
+    return fleet.hosts.sum(own) + shared.on_hosts(shared.frames, fleet) + pages.pool
 
 
 def started(pages: Pages, fleet: Fleet) -> Floats:

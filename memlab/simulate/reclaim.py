@@ -1,17 +1,13 @@
-"""How frames are had when there are none: which VMs pay, which of their pages, and where to.
+"""How frames are had when there are none: where what is pushed out goes, and what that frees.
 
-Every VM pays in proportion to what it has in frames, as the kernel takes from cgroups; but what a
-policy has made old goes first, unless it was used since. Within a VM the pages that have not been
-used for longest go first: with T the age of the oldest, a stratum of R pages used λ times a second
-and page reaches that age at R·λ ÷ (e^λT − 1) pages a second (the characteristic time of an LRU
-list: Che, Tung, Wang, IEEE JSAC 2002). What has not been used since it was filled is older than all
-of that. T grows with the clock and falls by what is taken. Linux's two lists are a coarse form of
-this order.
+Into the pool goes what compresses, while the pool has room; zero pages go nowhere, since the kernel
+keeps no more of them than a note (mm/page_io.c, 6.12); all others go to the device. Whose pages
+they are is in `victims`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,37 +15,37 @@ from memlab.simulate.arrays import APP, IMAGE, REGIONS, Floats, over
 from memlab.simulate.costs import TO_A_FRAME
 from memlab.simulate.fleet import Fleet
 from memlab.simulate.pages import Pages, Shared, slots_used
+from memlab.simulate.victims import Frames, Victims
 
-_OLDEST: Final = 1e6
-_STEEPEST: Final = 60.0
-_IDLE: Final = 1e-6
-_MERGED: Final = slice(-1, None)
-"""The row of the application's merged frames, after the strata and those of the images."""
-_FIRST: Final = 1e6
-"""How much sooner a page goes that has not been used since it was filled: it is the oldest."""
 _NOT_WORTH: Final = 0.95
 """A page that is as dense as this in the pool goes to the device."""
+_MOST_MORE: Final = 10.0
+"""Pages pushed out for one frame, at most: what goes into the pool takes room there."""
 _REOPEN: Final = 0.98
 """Of its cap: below it a pool that was full takes pages again (kernel/zswap.py, PoolGate)."""
 
 
-class Reclaim:
-    """Pushes pages out. It remembers how old the oldest page of each VM is, seconds."""
+class WayOut(NamedTuple):
+    """Where pages go that lose their frames: the part into the pool by host, and the pages of it;
+    frames that are free then, and pages written to the device, by host."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    into_pool: Floats
+    pooled: Floats
+    freed: Floats
+    written: Floats
+
+
+class Reclaim:
+    """Pushes pages out. `density` is the room that a page takes in the pool, pages by stratum."""
+
+    def __init__(self, fleet: Fleet, density: Floats) -> None:
         self._fleet = fleet
-        self._age = np.ones(fleet.count)
-        self._since_aged = np.full(fleet.count, np.inf)
+        self._density = density
+        self.victims = Victims(fleet)
         self.written = np.zeros(fleet.hosts.count)
         """Pages that the last `take` wrote to the device."""
-
-    def age(self, vm: int) -> None:
-        """All pages of the VM are old from now on, until they are used."""
-        self._since_aged[vm] = 0.0
-
-    def oldest(self, private: Floats, rates: Floats, count: Floats) -> Floats:
-        """Of each VM `count` of its own pages, by their age: pages by stratum."""
-        return self._oldest_first(private, ((APP, rates[APP]),), count)
+        self.written_part = np.zeros(fleet.hosts.count)
+        """The part of what the last `take` with any pushed out that it wrote there."""
 
     def take(
         self, pages: Pages, shared: Shared, rates: Floats, need: Floats, dt: float
@@ -60,84 +56,73 @@ class Reclaim:
         `rates` are accesses a second and page by stratum. VMs above their own limit pay for that
         besides.
         """
-        self._age = np.minimum(self._age + dt, _OLDEST)
-        self._since_aged += dt
+        self.victims.go_on(dt)
         self.written = np.zeros_like(need)
         limited = bool(np.isfinite(self._fleet.limit).any())
         if not need.any() and not limited:
             return need, need
-        fleet = self._fleet
-        common = shared.common(fleet)
-        own = pages.private.sum(axis=0) + common.sum(axis=0)
-        there = fleet.hosts.sum(own)
-        room = np.maximum(fleet.slots - slots_used(pages, shared, fleet), 0)
-        into_pool, gain = _way_out(pages, fleet, need)
-        count = np.minimum(np.minimum(need / gain, room), there)
-        first = self._from_the_aged(pages, rates, count)
-        rest = own - first
-        left = np.maximum(count - fleet.hosts.sum(first), 0)
-        wanted = first + rest * fleet.hosts.spread(over(left, fleet.hosts.sum(rest)))
+        hosts = self._fleet.hosts
+        frames = Frames.of(pages, shared, rates, self._fleet)
+        there = hosts.sum(frames.own)
+        room = np.maximum(self._fleet.slots - slots_used(pages, shared, self._fleet), 0)
+        count = np.minimum(np.minimum(need, room), there)
+        wanted = self.victims.shares(frames, count, dt)
         if limited:
-            above = np.minimum(np.maximum(own - fleet.limit, wanted), own)
-            wanted = np.where(fleet.hosts.spread(room - count) > 0, above, wanted)
-        rows = np.concatenate((pages.private, common))
-        merged = _shared_rates(pages, shared, rates, fleet)
-        taken = self._oldest_first(rows, ((APP, rates[APP]), (_MERGED, merged)), wanted)
-        _push_private(pages, taken[:-REGIONS], fleet.hosts.spread(into_pool))
-        _push_merged(pages, taken[-REGIONS:], shared, fleet, into_pool)
-        self.written = (1 - into_pool) * count
-        return count * gain, np.maximum(np.minimum(need / gain, there) - room, 0) * gain
+            above = np.minimum(np.maximum(frames.own - self._fleet.limit, wanted), frames.own)
+            wanted = np.where(hosts.spread(room - count) > 0, above, wanted)
+        freed = self._push(pages, shared, frames, self.victims.oldest(frames, wanted), count)
+        return freed, np.maximum(np.minimum(need, there) - room, 0)
 
-    def _from_the_aged(self, pages: Pages, rates: Floats, count: Floats) -> Floats:
-        """What VMs give before all others: pages not used since they were made old. By VM."""
-        aged = np.isfinite(self._since_aged)
-        if not aged.any():
-            return np.zeros_like(self._age)
-        since = np.where(aged, self._since_aged, 0.0)
-        unused = pages.private * aged
-        unused[APP] *= np.exp(-np.minimum(rates[APP] * since, _STEEPEST))
-        cold: Floats = unused.sum(axis=0)
-        on_hosts = self._fleet.hosts.sum(cold)
-        return cold * self._fleet.hosts.spread(over(np.minimum(count, on_hosts), on_hosts))
+    def poolable(self, pages: Pages, taken: Floats) -> Floats:
+        """Those of the pages pushed out that the pool takes if it has room, by stratum."""
+        return taken * ((self._density < _NOT_WORTH) * (1 - zero_part(pages, self._fleet)))
 
-    def _oldest_first(
-        self, rows: Floats, used: tuple[tuple[slice, Floats], ...], wanted: Floats
+    def _push(
+        self, pages: Pages, shared: Shared, frames: Frames, taken: Floats, count: Floats
     ) -> Floats:
-        """Pages of each row, `wanted` in all, by their age. `used` are the accesses a second and
-        page of the rows that can have any."""
-        weight = rows * (_FIRST / self._age)
-        for which, rates in used:
-            x = np.minimum(np.maximum(rates * self._age, _IDLE), _STEEPEST)
-            weight[which] *= np.where(x > _IDLE, x / (np.exp(x) - 1) / _FIRST, 1.0)
-        total = weight.sum(axis=0)
-        taken: Floats = np.minimum(weight * over(wanted, total), rows)
-        rest = rows - taken
-        taken += rest * np.minimum(1, over(wanted - taken.sum(axis=0), rest.sum(axis=0)))
-        self._age = np.maximum(self._age - over(wanted, total), 0.3 * self._age)
-        return taken
+        """Push out the rows `taken`, and as many more as it takes to free `count` frames."""
+        poolable = self.poolable(pages, taken[:-REGIONS])
+        freed = self._way_out(pages, taken, poolable).freed
+        more = self._fleet.hosts.spread(np.clip(over(count, freed), 1, _MOST_MORE))
+        taken = np.minimum(taken * more, frames.rows)
+        way = self._way_out(pages, taken, np.minimum(poolable * more, taken[:-REGIONS]))
+        push(pages, taken[:-REGIONS], way.pooled)
+        _push_merged(pages, taken[-REGIONS:], shared, self._fleet, way.into_pool)
+        left = self._fleet.hosts.sum(taken.sum(axis=0))
+        self.written = way.written
+        self.written_part = np.where(left > 0, over(way.written, left), self.written_part)
+        return way.freed
+
+    def _way_out(self, pages: Pages, taken: Floats, poolable: Floats) -> WayOut:
+        """Where these rows would go."""
+        hosts = self._fleet.hosts
+        wants = hosts.sum((poolable * self._density).sum(axis=0))
+        part = np.minimum(1, over(pool_room(pages, self._fleet), wants))
+        by_vm = poolable.sum(axis=0) * hosts.spread(part)
+        left = hosts.sum(taken.sum(axis=0))
+        return WayOut(
+            part, poolable * hosts.spread(part), left - wants * part, left - hosts.sum(by_vm)
+        )
 
 
-def _way_out(pages: Pages, fleet: Fleet, need: Floats) -> tuple[Floats, Floats]:
-    """Which part goes into the pool, and what a page pushed out gains in frames, by host."""
-    density = fleet.hosts.sum(fleet.density[1]) / fleet.hosts.sum(np.ones(fleet.count))
-    open_now = (pages.pool_closed == 0) & (density < _NOT_WORTH)
-    room = np.maximum(fleet.pool_cap - pages.stored, 0) * open_now
-    gain = 1 - np.minimum(density, _NOT_WORTH)
-    part = np.minimum(1, over(room / np.maximum(density, 1e-3), need / gain))
-    return part, 1 - part * density
+def zero_part(pages: Pages, fleet: Fleet) -> Floats:
+    """The part of each stratum's pages that is zero, merged ones left out."""
+    part: Floats = np.minimum(1, over(pages.equal, pages.private + pages.pooled + pages.device))
+    part[IMAGE] *= 1 - fleet.common[0]
+    part[1:] *= 1 - fleet.common[1]
+    return part
 
 
-def _shared_rates(pages: Pages, shared: Shared, rates: Floats, fleet: Fleet) -> Floats:
-    """Accesses a second of a merged frame of the application, by VM: those of all that have it."""
-    used = (rates[APP] * pages.merged[APP]).sum(axis=0)
-    return fleet.images.spread(fleet.images.sum(over(used, shared.by_vm[1])))
-
-
-def _push_private(pages: Pages, taken: Floats, into_pool: Floats) -> None:
-    compressed = taken * into_pool
-    pages.private -= taken
-    pages.pooled += compressed
-    pages.device += taken - compressed
+def zero_on_device(pages: Pages, fleet: Fleet) -> Floats:
+    """Zero pages that count as on the device, by stratum of the application: none is in the pool,
+    so all of those that are out."""
+    device, equal = pages.device[APP], pages.equal[APP]
+    if not equal.any():
+        return np.zeros_like(equal)
+    out = pages.pooled[APP] + device
+    part = np.minimum(1, over(equal, pages.private[APP] + out)) * (1 - fleet.common[1])
+    found: Floats = np.minimum(part * out, device - pages.cached[APP])
+    return found
 
 
 def _push_merged(
@@ -153,6 +138,19 @@ def _push_merged(
     leaving[1:] = pages.merged[1:] * part[1]
     pages.merged -= leaving
     pages.merged_out += leaving
+
+
+def pool_room(pages: Pages, fleet: Fleet) -> Floats:
+    """Pages that each host's pool has room for, compressed."""
+    room: Floats = np.maximum(fleet.pool_cap - pages.stored, 0) * (pages.pool_closed == 0)
+    return room
+
+
+def push(pages: Pages, taken: Floats, pooled: Floats) -> None:
+    """`taken` leave their frames, `pooled` of them for the pool."""
+    pages.private -= taken
+    pages.pooled += pooled
+    pages.device += taken - pooled
 
 
 def settle_pool(pages: Pages, shared: Shared, fleet: Fleet, density: Floats) -> None:

@@ -104,7 +104,7 @@ def _limit(governors: Governors, setting: Setting) -> None:
     """The swap cache counts against a limit, so it goes first."""
     model, which = governors.model, _meant(governors, setting)
     model.fleet.limit[which] = _pages(governors, setting)[which]
-    model.pages.swap_cache[np.unique(model.fleet.hosts.of[which])] = 0
+    model.pages.cached[:, which] = 0
     _claim("limit")(governors, setting)
 
 

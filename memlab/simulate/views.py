@@ -116,7 +116,8 @@ def _host_columns(model: Model) -> dict[str, list[Any]]:
     savings = saved(pages, model.shared, fleet)
     sizes = {
         "budget": model.budget, "used": model.used, "pool": pages.pool, "pool_cap": fleet.pool_cap,
-        "swap_size": fleet.slots, "swap_used": model.slots, "swap_cache": pages.swap_cache,
+        "swap_size": fleet.slots, "swap_used": model.slots,
+        "swap_cache": fleet.hosts.sum(pages.swap_cache),
         "saved_sharing": savings.sharing, "saved_compression": savings.compression,
         "compressed": savings.compressed,
     }  # fmt: skip

@@ -82,13 +82,15 @@ def check_accounts(model: Model) -> None:
         assert level.min() > -NONE_AT_ALL
     not_merged = pages.private + pages.pooled + pages.device
     assert (pages.equal <= not_merged + NONE_AT_ALL).all()
+    assert (pages.cached <= pages.device + NONE_AT_ALL).all()
     assert (pages.backed <= pages.ballooned + NONE_AT_ALL).all()
     assert (slots_used(pages, model.shared, of) <= of.slots + NONE_AT_ALL).all()
     assert (model.shared.frames <= model.shared.pages + NONE_AT_ALL).all()
     savings = saved(pages, model.shared, of)
     configured = of.hosts.sum(of.configured)
     overhead = of.hosts.sum(of.overhead * (pages.untouched + pages.ballooned < of.configured))
-    not_used = configured + overhead + pages.swap_cache - machine_used(pages, model.shared, of)
+    cached = of.hosts.sum(pages.swap_cache)
+    not_used = configured + overhead + cached - machine_used(pages, model.shared, of)
     four = savings.sharing + savings.balloon + savings.compression + savings.swap
     assert np.abs(four + savings.never_touched - not_used).max() < NONE_AT_ALL
 
@@ -289,13 +291,13 @@ def test_memory_for_all_is_not_taken_away_by_the_timeline() -> None:
   - {at: 1s, set: {host.memory: 16MiB, vms.a.balloon: 80MiB}}
   - {at: 1s, set: {vms.a.limit: 16MiB, vms.a.reclaim: 90%}}
 """
-    work = "{name: keyvalue, size: 96MiB, args: {rate: 20000}}"
+    work = "{name: keyvalue, size: 96MiB, args: {rate: 200000}}"
     lab = under(small(work, budget="200MiB", more=timeline), "none")
     where = places(lab, vms=None, hosts=1, seed=1)
     relaxed, pressed = run(lab, where, relaxed=True), run(lab, where)
     assert relaxed.major_faults == 0
     assert relaxed.saved == dict.fromkeys(Mechanism, 0.0)
-    assert relaxed.work.sum() == pytest.approx(20_000, rel=1e-3)
+    assert relaxed.work.sum() == pytest.approx(200_000, rel=1e-3)
     assert pressed.work.sum() < 0.9 * relaxed.work.sum()
 
 
