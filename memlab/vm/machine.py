@@ -33,6 +33,7 @@ _READY_HINT: Final = (
     "emulated guests take seconds of a core to boot; several at once, or a host budget that is "
     "too small for them, take longer"
 )
+HANGS_SECONDS: Final = 10.0
 _CONTROL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """Control sequences, ECMA-48 §5.4."""
 _UNTOLD: Final = frozenset(
@@ -56,6 +57,7 @@ class QemuMachine:
         self._board: BoardMirror | None = None
         self._balloon = Balloon(config.memory, self._backed)
         self.heard: float | None = None
+        self._hangs_until = 0.0
 
     def _not_ready(self, error: VmError, hint: str = "") -> VmError:
         child = self._running().child
@@ -118,7 +120,7 @@ class QemuMachine:
     def balloon(self, target: int) -> None:
         """Ask the guest's driver to hold `target` bytes; what it achieves comes as an event."""
         self._balloon.ask(target, self._actual())
-        self.monitor.execute("balloon", timeout=DRIVER_SECONDS, value=self.config.memory - target)
+        self._ask("balloon", value=self.config.memory - target)
 
     def migrate(self, *, timeout: float) -> Moved:
         """Move the running guest to a second QEMU in the same cgroup, which it does not notice but
@@ -158,7 +160,7 @@ class QemuMachine:
                 yield event
 
     def _show(self, fields: dict[str, int], histogram: Iterable[list[int]] = ()) -> None:
-        self.heard = time.monotonic()
+        self.heard, self._hangs_until = time.monotonic(), 0.0
         if self._board is None:
             return
         books = {
@@ -185,8 +187,19 @@ class QemuMachine:
         return said | ({"unasked": True} if reached and not book.settled else {})
 
     def _actual(self) -> int:
-        said = self.monitor.execute("query-balloon", timeout=DRIVER_SECONDS)
-        return int(said["actual"])
+        return int(self._ask("query-balloon")["actual"])
+
+    def _ask(self, command: str, **arguments: int) -> Any:
+        """Ask QEMU, unless it hangs: the whole lab waits meanwhile, so that is found out once, and
+        again when the guest has been heard or some time is over."""
+        if time.monotonic() < self._hangs_until:
+            raise VmError(self.config.name, f"QEMU has not answered and is not asked: {command}")
+        try:
+            return self.monitor.execute(command, timeout=DRIVER_SECONDS, **arguments)
+        except VmError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._hangs_until = time.monotonic() + HANGS_SECONDS
+            raise
 
     def _backed(self) -> int:
         start = self._running().ram_start

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,10 @@ from memlab.lab.load import loads
 from memlab.record.board import Board, Selection
 from memlab.units import MIB
 from memlab.vm.balloon import Balloon
+from memlab.vm.base import Backend, VmConfig
 from memlab.vm.hardware import Accelerator, Hardware, Lines, Nic, arguments
+from memlab.vm.launch import Launch
+from memlab.vm.machine import QemuMachine
 from memlab.vm.mirror import BoardMirror
 from memlab.vm.qmp import Monitor
 
@@ -260,3 +263,38 @@ def test_a_guest_of_a_size_that_does_not_boot_is_refused(size: str) -> None:
 def test_overhead_depends_on_the_kind_of_vm_and_of_its_start() -> None:
     lab = loads(LAB % "boot: on" + "  b: {backend: qemu, memory: 96MiB}\n  c: {memory: 8MiB}\n").lab
     assert [overhead_of(vm) for vm in lab.vms] == [BOOT_OVERHEAD, QEMU_OVERHEAD, VM_OVERHEAD]
+
+
+class Hangs:
+    """A monitor whose QEMU has been stopped: no answer comes in time."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def execute(self, command: str, **_: object) -> Any:
+        self.asked.append(command)
+        raise VmError("g", f"QEMU is silent: no {command} within 2 s") from TimeoutError()
+
+
+class Machine(QemuMachine):
+    """With that monitor."""
+
+    line = Hangs()
+
+    @property
+    def monitor(self) -> Monitor:
+        return cast(Monitor, self.line)
+
+
+def test_a_qemu_that_hangs_is_asked_once_until_its_guest_is_heard() -> None:
+    """The loop of the lab waits for each answer: five ticks of a policy would be ten seconds."""
+    config = VmConfig("g", 1, 128 * MIB, seed=5, backend=Backend.QEMU)
+    machine = Machine(config, HARDWARE, cast(Launch, None))
+    for _ in range(5):
+        with pytest.raises(VmError):
+            machine.balloon(32 * MIB)
+    assert machine.line.asked == ["query-balloon"]
+    machine._show({})
+    with pytest.raises(VmError, match="silent"):
+        machine.balloon(32 * MIB)
+    assert machine.line.asked == ["query-balloon", "query-balloon"]
