@@ -123,34 +123,38 @@ def flows(
     on_disk = pages.guest_swapped
     if demand.reads_files.any():
         on_disk = on_disk + np.maximum(demand.sizes - touched[APP], 0) * demand.reads_files
+    disks = bool(on_disk.any())
     slow = _seconds_of_faults(pages, pace, zero)
-    wait = slow + on_disk * COSTS.disk
-    wait += pages.merged[APP] * (demand.writes * (COSTS.copy + pace.frame))
-    all_pages = touched[APP] + on_disk
-    per_page = wanted.parts / np.maximum(all_pages, 1)
+    wait = slow + pages.merged[APP] * (demand.writes * (COSTS.copy + pace.frame))
+    if disks:
+        wait += on_disk * COSTS.disk
+    per_page = wanted.parts / np.maximum(touched[APP] + on_disk if disks else touched[APP], 1)
     each = COSTS.operation + demand.think
     out = pages.out[APP].sum(axis=0) if demand.in_turn.any() else None
     touch = Touch(per_page, demand.in_turn, out)
     operations, hit = _operations(
         wait, touch, each, left=left, most=wanted.rate * dt, before=before
     )
-    room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
-    from_disk = on_disk * hit
-    wants = from_disk.sum(axis=0)
-    possible = np.minimum(1, over(room, wants))
-    fill[APP] += from_disk * possible
+    wants, guest_in = np.zeros_like(operations), np.zeros_like(hit)
+    if disks:
+        room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
+        wants = (on_disk * hit).sum(axis=0)
+        had = hit * np.minimum(1, over(room, wants))
+        fill[APP] += on_disk * had
+        guest_in = pages.guest_swapped * had
+    filled = fill.sum(axis=0)
     rates = np.zeros_like(touched)
     rates[APP] = per_page * (operations / dt)
     written = 1 - np.exp(rates[APP] * (-dt * demand.writes))
     pooled = pages.pooled[APP] * hit
-    cpu = operations * each + fill.sum(axis=0) * COSTS.fill
+    cpu = operations * each + filled * COSTS.fill
     cpu += pooled.sum(axis=0) * COSTS.decompress
-    stalled = (slow * hit).sum(axis=0) + fill.sum(axis=0) * pace.frame
+    stalled = (slow * hit).sum(axis=0) + filled * pace.frame
     return Flows(
         fill=fill,
-        guest_in=pages.guest_swapped * hit * possible,
+        guest_in=guest_in,
         guest_wants=wants,
-        reuse=np.minimum(1, over(fill.sum(axis=0), touched[FREED])),
+        reuse=np.minimum(1, over(filled, touched[FREED])),
         pooled=pooled,
         device=pages.device[APP] * hit,
         merged_out=pages.merged_out[APP] * hit,

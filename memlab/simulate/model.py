@@ -152,7 +152,7 @@ class Model:
         missing = np.maximum(missing - holes * (pages.pool_closed == 0), 0)
         missing -= self._drop_cache(found, missing)
         got, self.short = self._reclaim.take(pages, shared, found.rates, missing, dt)
-        lacking = np.minimum(np.maximum(missing - got, 0), need)
+        lacking = np.clip(missing - got, 0, np.maximum(need, 0))
         self._pressed = np.minimum(1, over(missing, need))
         if lacking.any():
             found.scale(fleet.hosts.spread(1 - over(lacking, need)))

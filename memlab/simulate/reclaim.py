@@ -7,7 +7,7 @@ they are is in `victims`.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -19,20 +19,8 @@ from memlab.simulate.victims import Frames, Victims
 
 _NOT_WORTH: Final = 0.95
 """A page that is as dense as this in the pool goes to the device."""
-_MOST_MORE: Final = 10.0
-"""Pages pushed out for one frame, at most: what goes into the pool takes room there."""
 _REOPEN: Final = 0.98
 """Of its cap: below it a pool that was full takes pages again (kernel/zswap.py, PoolGate)."""
-
-
-class WayOut(NamedTuple):
-    """Where pages go that lose their frames: the part into the pool by host, and the pages of it;
-    frames that are free then, and pages written to the device, by host."""
-
-    into_pool: Floats
-    pooled: Floats
-    freed: Floats
-    written: Floats
 
 
 class Reclaim:
@@ -42,6 +30,8 @@ class Reclaim:
         self._fleet = fleet
         self._density = density
         self.victims = Victims(fleet)
+        self._dense = np.zeros(fleet.hosts.count)
+        """Room in the pool that a page pushed out takes, were there any: what left last says it."""
         self.written = np.zeros(fleet.hosts.count)
         """Pages that the last `take` wrote to the device."""
         self.written_part = np.zeros(fleet.hosts.count)
@@ -65,49 +55,46 @@ class Reclaim:
         frames = Frames.of(pages, shared, rates, self._fleet)
         there = hosts.sum(frames.own)
         room = np.maximum(self._fleet.slots - slots_used(pages, shared, self._fleet), 0)
-        count = np.minimum(np.minimum(need, room), there)
+        count = np.minimum(np.minimum(self._enough(pages, need), room), there)
         wanted = self.victims.shares(frames, count, dt)
         if limited:
             above = np.minimum(np.maximum(frames.own - self._fleet.limit, wanted), frames.own)
             wanted = np.where(hosts.spread(room - count) > 0, above, wanted)
-        freed = self._push(pages, shared, frames, self.victims.oldest(frames, wanted), count)
+        freed = self._push(pages, shared, self.victims.oldest(frames, wanted))
         return freed, np.maximum(np.minimum(need, there) - room, 0)
 
     def poolable(self, pages: Pages, taken: Floats) -> Floats:
         """Those of the pages pushed out that the pool takes if it has room, by stratum."""
         return taken * ((self._density < _NOT_WORTH) * (1 - zero_part(pages, self._fleet)))
 
-    def _push(
-        self, pages: Pages, shared: Shared, frames: Frames, taken: Floats, count: Floats
-    ) -> Floats:
-        """Push out the rows `taken`, and as many more as it takes to free `count` frames."""
-        poolable = self.poolable(pages, taken[:-REGIONS])
-        freed = self._way_out(pages, taken, poolable).freed
-        more = self._fleet.hosts.spread(np.clip(over(count, freed), 1, _MOST_MORE))
-        taken = np.minimum(taken * more, frames.rows)
-        way = self._way_out(pages, taken, np.minimum(poolable * more, taken[:-REGIONS]))
-        push(pages, taken[:-REGIONS], way.pooled)
-        _push_merged(pages, taken[-REGIONS:], shared, self._fleet, way.into_pool)
-        left = self._fleet.hosts.sum(taken.sum(axis=0))
-        self.written = way.written
-        self.written_part = np.where(left > 0, over(way.written, left), self.written_part)
-        return way.freed
+    def _enough(self, pages: Pages, need: Floats) -> Floats:
+        """Pages to push out for `need` frames: more than those, as long as the pool has room."""
+        room = pool_room(pages, self._fleet)
+        found: Floats = np.minimum(need / (1 - self._dense), need + room)
+        return found
 
-    def _way_out(self, pages: Pages, taken: Floats, poolable: Floats) -> WayOut:
-        """Where these rows would go."""
+    def _push(self, pages: Pages, shared: Shared, taken: Floats) -> Floats:
+        """Push out these rows; the frames that are free then, by host."""
         hosts = self._fleet.hosts
-        wants = hosts.sum((poolable * self._density).sum(axis=0))
+        pooled = self.poolable(pages, taken[:-REGIONS])
+        wants = hosts.sum((pooled * self._density).sum(axis=0))
         part = np.minimum(1, over(pool_room(pages, self._fleet), wants))
-        by_vm = poolable.sum(axis=0) * hosts.spread(part)
+        pooled *= hosts.spread(part)
+        push(pages, taken[:-REGIONS], pooled)
+        _push_merged(pages, taken[-REGIONS:], shared, self._fleet, part)
         left = hosts.sum(taken.sum(axis=0))
-        return WayOut(
-            part, poolable * hosts.spread(part), left - wants * part, left - hosts.sum(by_vm)
-        )
+        self.written = left - hosts.sum(pooled.sum(axis=0))
+        some = left > 1
+        self.written_part = np.where(some, over(self.written, left), self.written_part)
+        self._dense = np.where(some, np.minimum(over(wants, left), _NOT_WORTH), self._dense)
+        freed: Floats = left - wants * part
+        return freed
 
 
 def zero_part(pages: Pages, fleet: Fleet) -> Floats:
     """The part of each stratum's pages that is zero, merged ones left out."""
-    part: Floats = np.minimum(1, over(pages.equal, pages.private + pages.pooled + pages.device))
+    there = pages.private + pages.pooled + pages.device
+    part: Floats = np.clip(over(pages.equal, there), 0, 1)
     part[IMAGE] *= 1 - fleet.common[0]
     part[1:] *= 1 - fleet.common[1]
     return part
@@ -120,8 +107,8 @@ def zero_on_device(pages: Pages, fleet: Fleet) -> Floats:
     if not equal.any():
         return np.zeros_like(equal)
     out = pages.pooled[APP] + device
-    part = np.minimum(1, over(equal, pages.private[APP] + out)) * (1 - fleet.common[1])
-    found: Floats = np.minimum(part * out, device - pages.cached[APP])
+    part = np.clip(over(equal, pages.private[APP] + out), 0, 1) * (1 - fleet.common[1])
+    found: Floats = np.clip(part * out, 0, np.maximum(device - pages.cached[APP], 0))
     return found
 
 
