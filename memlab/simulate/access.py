@@ -8,7 +8,7 @@ and reclaim; how many are done follows from that, by two rounds of iteration fro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -16,72 +16,10 @@ from memlab.simulate.applications import Wanted
 from memlab.simulate.arrays import APP, FREED, Flags, Floats, over
 from memlab.simulate.costs import COSTS
 from memlab.simulate.demand import Demand
+from memlab.simulate.flows import Flows, Pace
 from memlab.simulate.pages import Pages
 
 _ROUNDS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """What the host makes of a need for frames now, by VM.
-
-    `frame` is the seconds that it takes to get one, for somebody may have to be pushed out first,
-    `queue` how many times longer a read takes than on a device that is not busy.
-    """
-
-    frame: Floats
-    queue: Floats
-
-
-@dataclass(slots=True)
-class Flows:
-    """What is wanted of pages in one tick: pages by stratum (fill), of the application, or by VM.
-
-    `guest_in` is the part of `fill` that comes from the guest's own swap, `guest_wants` the free
-    pages that a guest needs for all that it wants from disk. `reuse` is the part of what the guest
-    has freed that is filled again, `written` the part of the application's pages that is written.
-    `rates` are accesses a second and page, by stratum. `stalled` is the part of the tick spent
-    waiting for memory. `cached` and `zero` are the parts of `device` that are in the swap cache
-    and, zero pages, nowhere. `cpu` is seconds of CPU time.
-    """
-
-    fill: Floats
-    reuse: Floats
-    guest_in: Floats
-    guest_wants: Floats
-    pooled: Floats
-    device: Floats
-    merged_out: Floats
-    copies: Floats
-    written: Floats
-    rates: Floats
-    operations: Floats
-    cpu: Floats
-    stalled: Floats
-    cached: Floats
-    zero: Floats
-
-    @property
-    def major(self) -> Floats:
-        """Faults of the host that had to wait for the pool or the device, by VM: a guest reads
-        its own swap by itself."""
-        waited = self.device - self.cached + self.pooled + self.merged_out
-        found: Floats = waited.sum(axis=0)
-        return found
-
-    @property
-    def read(self) -> Floats:
-        """Pages read from the device, by VM."""
-        found: Floats = np.maximum(self.device - self.cached - self.zero, 0).sum(axis=0)
-        return found
-
-    def scale(self, part: Floats) -> None:
-        """Only `part` of it could be had, by VM."""
-        for rows in (
-            *(self.fill, self.reuse, self.pooled, self.device, self.cached, self.zero),
-            *(self.merged_out, self.copies, self.operations, self.cpu, self.guest_in),
-        ):
-            np.multiply(rows, part, out=rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +33,12 @@ class Touch:
     per_page: Floats
     in_turn: Flags
     out: Floats | None
+
+    @classmethod
+    def of(cls, pages: Pages, wanted: Wanted, demand: Demand, there: Floats) -> Self:
+        """Of the pages that are `there` for the applications, by stratum."""
+        out = pages.out[APP].sum(axis=0) if demand.in_turn.any() else None
+        return cls(wanted.parts / np.maximum(there[APP], 1), demand.in_turn, out)
 
     def part(self, operations: Floats) -> Floats:
         """The part of the pages that are out which so many operations come to."""
@@ -120,31 +64,20 @@ def flows(
     zero pages on the device, by stratum of the application."""
     touched = pages.touched
     fill, left = _fill(pages, wanted, touched, pace, dt)
-    on_disk = pages.guest_swapped
-    if demand.reads_files.any():
-        on_disk = on_disk + np.maximum(demand.sizes - touched[APP], 0) * demand.reads_files
-    disks = bool(on_disk.any())
+    on_disk = _on_disk(pages, demand, touched)
+    touch = Touch.of(pages, wanted, demand, touched if on_disk is None else touched + on_disk)
     slow = _seconds_of_faults(pages, pace, zero)
     wait = slow + pages.merged[APP] * (demand.writes * (COSTS.copy + pace.frame))
-    if disks:
-        wait += on_disk * COSTS.disk
-    per_page = wanted.parts / np.maximum(touched[APP] + on_disk if disks else touched[APP], 1)
+    if on_disk is not None:
+        wait += on_disk[APP] * COSTS.disk
     each = COSTS.operation + demand.think
-    out = pages.out[APP].sum(axis=0) if demand.in_turn.any() else None
-    touch = Touch(per_page, demand.in_turn, out)
     operations, hit = _operations(
         wait, touch, each, left=left, most=wanted.rate * dt, before=before
     )
-    wants, guest_in = np.zeros_like(operations), np.zeros_like(hit)
-    if disks:
-        room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
-        wants = (on_disk * hit).sum(axis=0)
-        had = hit * np.minimum(1, over(room, wants))
-        fill[APP] += on_disk * had
-        guest_in = pages.guest_swapped * had
+    wants, guest_in = _from_disk(pages, touched, fill, on_disk, hit)
     filled = fill.sum(axis=0)
     rates = np.zeros_like(touched)
-    rates[APP] = per_page * (operations / dt)
+    rates[APP] = touch.per_page * (operations / dt)
     written = 1 - np.exp(rates[APP] * (-dt * demand.writes))
     pooled = pages.pooled[APP] * hit
     cpu = operations * each + filled * COSTS.fill
@@ -167,6 +100,30 @@ def flows(
         cached=pages.cached[APP] * hit,
         zero=zero * hit,
     )
+
+
+def _on_disk(pages: Pages, demand: Demand, touched: Floats) -> Floats | None:
+    """Pages by stratum that guests have on disks of their own, files and swap; None if none has."""
+    if not demand.reads_files.any() and not pages.guest_swapped.any():
+        return None
+    found = np.zeros_like(touched)
+    found[APP] = np.maximum(demand.sizes - touched[APP], 0) * demand.reads_files
+    found[APP] += pages.guest_swapped
+    return found
+
+
+def _from_disk(
+    pages: Pages, touched: Floats, fill: Floats, on_disk: Floats | None, hit: Floats
+) -> tuple[Floats, Floats]:
+    """What guests want from their disks, by VM, and what comes from their swap; into `fill` goes
+    what they have free pages for."""
+    if on_disk is None:
+        return np.zeros(hit.shape[1]), np.zeros_like(hit)
+    room = np.maximum(pages.untouched + touched[FREED] - fill.sum(axis=0), 0)
+    wants = (on_disk[APP] * hit).sum(axis=0)
+    had = hit * np.minimum(1, over(room, wants))
+    fill[APP] += on_disk[APP] * had
+    return wants, pages.guest_swapped * had
 
 
 def _fill(

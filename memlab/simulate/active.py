@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from memlab.simulate.access import Flows
 from memlab.simulate.arrays import APP, LAYERS, Floats, over
 from memlab.simulate.fleet import Fleet
+from memlab.simulate.flows import Flows
 from memlab.simulate.pages import Pages
 
 SLOW: Final = 0.25

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memlab.simulate.access import Flows
 from memlab.simulate.arrays import Floats
 from memlab.simulate.costs import COSTS
 from memlab.simulate.fleet import Fleet
+from memlab.simulate.flows import Flows
 
 
 class Device:

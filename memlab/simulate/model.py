@@ -8,7 +8,7 @@ import numpy as np
 
 from memlab.control.policy import Mechanism
 from memlab.lab.spec import VmSpec
-from memlab.simulate.access import Flows, Pace, flows
+from memlab.simulate.access import flows
 from memlab.simulate.active import Active
 from memlab.simulate.applications import Applications, Wanted
 from memlab.simulate.arrays import APP, FREED, IMAGE, Floats, over
@@ -17,6 +17,7 @@ from memlab.simulate.costs import COSTS
 from memlab.simulate.demand import Demand, layered
 from memlab.simulate.device import Device
 from memlab.simulate.fleet import Fleet, content_of
+from memlab.simulate.flows import Flows, Pace
 from memlab.simulate.guestswap import make_room
 from memlab.simulate.pages import Pages, Shared, machine_used, slots_used
 from memlab.simulate.reclaim import Reclaim, pool_room, push, settle_pool, zero_on_device
