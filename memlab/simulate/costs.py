@@ -1,7 +1,8 @@
 """What things cost on the modelled host: seconds, and where each figure was measured.
 
 They are of one machine (Linux 6.18, 2 cores, virtual disk). Some were read off the bundled
-recording, as it says there; none was tuned to make the model's totals agree with it.
+recording, as it says there. `device` and `to_device` were chosen among values that recordings of
+the contention labs allow, with the model's totals for these labs in view (docs/simulate.md).
 """
 
 from __future__ import annotations
