@@ -12,6 +12,7 @@ from memlab.simulate.arrays import APP, IMAGE
 from memlab.simulate.fleet import fleet, places
 from memlab.simulate.model import Model
 from memlab.simulate.reclaim import zero_on_device, zero_part
+from memlab.simulate.victims import Frames, Victims
 from memlab.units import MIB, PAGE
 
 STEP = 0.05
@@ -45,13 +46,20 @@ WORKER = "  worker:\n    start: 1s\n    workload: {name: keyvalue, size: 72MiB, 
 
 
 def test_who_sleeps_pays_more_than_its_size() -> None:
-    """They are alike when the worker has filled; two seconds later it has all that it uses."""
+    """Of a hundred frames the sleeper gives more for each that it has than the worker; and two
+    seconds later the worker has all that it uses."""
     model = model_of(lab_of("96MiB", SLEEPER + WORKER))
-    advance(model, 4)
+    advance(model, 2)
+    assert model.flows is not None
+    frames = Frames.of(model.pages, model.shared, model.flows.rates, model.fleet)
+    given = Victims(model.fleet).shares(frames, np.array([100.0]), STEP)
+    assert given.sum() == pytest.approx(100)
+    of_sleeper, of_worker = given / frames.own
+    assert of_sleeper > 1.2 * of_worker
+    advance(model, 2)
     sleeper, worker = model.pages.private.sum(axis=0) * PAGE / MIB
     assert worker > 70
     assert sleeper < 24
-    assert model.flows is not None
     assert model.flows.major[1] / STEP < 100
 
 
