@@ -18,10 +18,11 @@ from memlab.control.userpolicy import digest
 from memlab.errors import MemlabError, RecordingError
 from memlab.lab.load import Loaded, load, loads
 from memlab.lab.outcome import Ended
-from memlab.lab.place import RECORDING
+from memlab.lab.place import RECORDING, Invoker
 from memlab.lab.prepare import prepare
 from memlab.lab.session import Session, Watcher
 from memlab.record.derive import Derived
+from memlab.study import kept
 from memlab.study.code import code, version
 from memlab.study.measured import Measured, of_run
 from memlab.study.unpressed import of_policy, steps_without, takes_memory
@@ -104,7 +105,8 @@ class Runs:
         return self.directory / job.folder(digest(job.policy, self.lab.folder))
 
     def find(self, job: Job) -> Measured | None:
-        """The run's figures if it has been made and has come to its end, else None."""
+        """The run's figures if it has been made and has come to its end, else None. The recording
+        is asked first; the figures that were kept speak where it is gone."""
         folder = self.place(job)
         for path in sorted(folder.glob(f"runs/*/{RECORDING}")):
             try:
@@ -114,7 +116,13 @@ class Runs:
             if run.manifest.get("ended") == Ended.FINISHED:
                 return replace(of_run(run), code=_code_of(folder))
             run.close()
-        return None
+        return kept.read(folder)
+
+    def keep(self, job: Job, run: Measured) -> None:
+        """Write the figures beside the recording, if they are not there."""
+        folder = self.place(job)
+        if not folder.joinpath(kept.KEPT).exists():
+            Invoker.find().give(kept.write(folder, run))
 
     def make(self, job: Job, watcher: Watcher) -> Measured:
         """Run it. MemlabError if it fails, KeyboardInterrupt if somebody stopped it."""
@@ -153,14 +161,17 @@ def perform(
         )
     for job in todo:
         if job in found:
+            runs.keep(job, found[job])
             yield job, found[job]
             continue
         name = job.policy or "the run without pressure"
         seconds = left * (runs.lab.lab.duration + 6)
         tell(f"{name}, {job.number}: {left} runs left, about {seconds / 60:.0f} min")
         try:
-            yield job, runs.make(job, watcher)
+            made = runs.make(job, watcher)
         except MemlabError as error:
             tell(f"{name}, {job.number} failed: {error.message}")
             raise
+        runs.keep(job, made)
+        yield job, made
         left -= 1

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
 import memlab
-from memlab.errors import UsageError
+from memlab.control.policy import Mechanism
+from memlab.errors import MemlabError, UsageError
 from memlab.lab.load import resolve
 from memlab.lab.session import Nobody
 from memlab.record.store import Recording
+from memlab.study import kept
 from memlab.study.code import code
+from memlab.study.measured import Measured
 from memlab.study.runs import Job, Runs, jobs, perform
 from memlab.units import MIB
 
@@ -194,6 +199,61 @@ def test_runs_of_other_code_are_used_and_told(lab: Path, tmp_path: Path) -> None
     assert told[0].startswith("2 of 2 runs are there already")
     assert told[1].startswith("1 of them: not by memlab's code as it is now")
     assert len(told) == 2
+
+
+def test_figures_outlive_their_recording(lab: Path, tmp_path: Path) -> None:
+    runs, todo = Runs(lab, (), tmp_path), [Job("", 1), Job("mom", 1)]
+    for job in todo:
+        record(runs.place(job) / "runs" / "1", "finished")
+        runs.place(job).joinpath("code").write_text("0123456789ab\n")
+    before = list(perform(runs, todo, Nobody(), lambda _: None))
+    for job in todo:
+        rmtree(runs.place(job) / "runs")
+        runs.place(job).joinpath("code").unlink()
+    told = list[str]()
+    assert list(perform(runs, todo, Nobody(), told.append)) == before
+    assert told[0].startswith("2 of 2 runs are there already")
+
+
+def test_every_figure_is_kept(tmp_path: Path) -> None:
+    full = Measured(
+        "mom", (10.0, 1.0), "two", {"a": 1.5}, {Mechanism.SWAP: 4096.0}, p99=1e-3,
+        major_faults=1.0, swapped_in=2.0, stalled=3.0, ksmd_cpu=4.0, observer_cpu=5.0,
+        vm_cpu=6.0, used=7.0, actions=8, out_of_memory=9, memlab="0.1", code="c", void="killed",
+    )  # fmt: skip
+    assert all(getattr(full, one.name) for one in fields(full)), "none is as it is by default"
+    kept.write(tmp_path, full)
+    assert kept.read(tmp_path) == full
+    assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
+
+
+def test_the_recording_speaks_where_it_is_there(lab: Path, tmp_path: Path) -> None:
+    """The figures may be of another version of what derives them."""
+    runs, job = Runs(lab, (), tmp_path), Job("mom", 1)
+    record(runs.place(job) / "runs" / "1", "finished", version="0.4")
+    old = Measured("mom", (1.0, 1.0), "two", {}, {}, memlab="0.3")
+    kept.write(runs.place(job), old)
+    found = runs.find(job)
+    assert found is not None and found.memlab == "0.4"
+    rmtree(runs.place(job) / "runs")
+    assert runs.find(job) == old
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Invalid JSON"),
+        ('{"policy": "mom"}', "scales: Field required"),
+        ('{"policy": "mom", "scales": [1, 1], "lab": "l", "work": {"a": "x"}, "saved": {}}',
+         "work.a: Input should be a valid number"),
+    ],
+)  # fmt: skip
+def test_figures_that_cannot_be_understood(text: str, why: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("measured.json").write_text(text)
+    with pytest.raises(MemlabError) as caught:
+        kept.read(tmp_path)
+    assert f"{tmp_path / 'measured.json'} does not hold a run's figures: {why}" in str(caught.value)
+    assert caught.value.hint.startswith("remove it")
 
 
 def test_the_code_is_of_what_makes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
