@@ -19,7 +19,7 @@ _VERBS: Final = {
 _SLEEP: Final = 0.0005
 """Part of a core below which a figure would be printed as 0.0 %."""
 _TOLERATED: Final = 1.02
-"""Part of the budget up to which a peak is called within it, as the ledger's bound of 2 %."""
+"""Part of the budget up to which a peak is not told in MiB: the ledger's own bound is 2 %."""
 
 
 def question(verdict: Verdict) -> str:
@@ -77,7 +77,8 @@ def _peak(verdict: Verdict) -> str:
         return ""
     if peak > budget * _TOLERATED:
         return f", at its peak {short_mib(peak - budget)} above the budget of {short_mib(budget)}"
-    return f", within the budget of {short_mib(budget)}"
+    within = "within" if peak <= budget else f"within {(_TOLERATED - 1) * 100:.0f} % of"
+    return f", {within} the budget of {short_mib(budget)}"
 
 
 def _work(cost: Figure) -> str:

@@ -66,6 +66,20 @@ def test_a_fast_column_is_taken_at_the_times_of_the_deep_samples() -> None:
     assert "above the budget of 384 MiB" in answer(found)
 
 
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        (384, "384 MiB of machine memory in use, within the budget of 384 MiB."),
+        (388, "388 MiB of machine memory in use, within 2 % of the budget of 384 MiB."),
+        (396, "396 MiB of machine memory in use, at its peak 12 MiB above the budget of 384 MiB."),
+    ],
+)
+def test_a_figure_above_the_budget_is_not_called_within_it(used: float, said: str) -> None:
+    run = squeeze()
+    run.put(LAB, used=lambda _: used * MIB)
+    assert answer(verdict(run)).endswith(said)
+
+
 def test_costs_have_the_units_that_people_say() -> None:
     run = squeeze()
     found = verdict(run)
