@@ -13,16 +13,19 @@ def overview(found: Mapping[str, Comparison]) -> Iterator[str]:
     """A table in Markdown, line by line: a row for each policy, a column for each lab by its name.
 
     Bold is the most work of a column, as it is shown. A policy has a mean if it has work in all
-    labs. Below the table stands what else has to be known of a row.
+    labs; of one lab there is none. Below the table stands what else has to be known of a row.
     """
     means = {policy: _mean(policy, found) for policy in _policies(found)}
     highest = max((mean for mean in means.values() if mean is not None), default=None)
-    yield f"| policy | {' | '.join(found)} | geometric mean |"
-    yield "|---|" + "---:|" * (len(found) + 1)
+    several = len(found) > 1
+    columns = [*found, "geometric mean"] if several else [*found]
+    yield f"| policy | {' | '.join(columns)} |"
+    yield "|---|" + "---:|" * len(columns)
     for policy, mean in means.items():
         cells = [_cell(_row(policy, one), one) for one in found.values()]
-        mean_cell = _bold(percent(mean), percent(mean) == percent(highest))
-        yield f"| {policy} | {' | '.join(cells)} | {mean_cell} |"
+        if several:
+            cells.append(_bold(percent(mean), percent(mean) == percent(highest)))
+        yield f"| {policy} | {' | '.join(cells)} |"
     yield ""
     yield from _below(found)
 

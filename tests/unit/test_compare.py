@@ -307,6 +307,11 @@ def test_several_labs_side_by_side_with_a_mean_over_them() -> None:
     )
 
 
+def test_of_one_lab_there_is_no_mean() -> None:
+    found = list(overview({"calm": compare([run("x", a=50.0, b=150.0)], REFERENCE)}))
+    assert found[:3] == ["| policy | calm |", "|---|---:|", "| x | **50.0%** |"]
+
+
 def recorded(path: Path, policy: str, outcome: str) -> str:
     manifest = {"vms": [], "window": [0, 1], "lab": "small", "policy": {"name": policy}}
     with Recording.create(path, manifest) as made:
