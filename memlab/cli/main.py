@@ -93,12 +93,22 @@ def _name_variables(command: click.Command, prefix: str) -> None:
             _name_variables(inner, f"{prefix}_{name}".upper())
 
 
+def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    """`--version` is what everybody types first; it is the verb."""
+    if asked and not ctx.resilient_parsing:
+        from memlab.cli.version import command
+
+        ctx.exit(ctx.invoke(command, form="text"))
+
+
 @click.group(
     cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="With an error, also where it arose.")
 @click.option("--no-color", is_flag=True, help="As the variable NO_COLOR: no colours.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+              allow_from_autoenv=False, help="As `memlab version`.")  # fmt: skip
 def root(quiet: bool, verbose: bool, no_color: bool) -> None:
     """See, measure and learn how virtual machines share a host's memory, on the real kernel.
 

@@ -166,9 +166,15 @@ def test_completion_works() -> None:
     assert "plain,validate" in ran.stdout
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["version"]) == 0
-    assert capsys.readouterr().out.startswith("memlab ")
+    said = capsys.readouterr().out
+    assert said.startswith("memlab ")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == said
+    monkeypatch.setenv("MEMLAB_VERSION", "1")
+    assert main(["examples", "list"]) == 0
+    assert capsys.readouterr().out != said, "a variable that many scripts have asks for nothing"
     assert main(["version", "-f", "json"]) == 0
     assert "python" in json.loads(capsys.readouterr().out)
 
