@@ -50,6 +50,10 @@ ALIASES: Final = {"deploy": "up", "apply": "up", "destroy": "down", "ps": "statu
 class Verbs(click.Group):
     """A group whose commands are modules of this package, one file a verb."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`memlab help VERB` is `memlab VERB --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The verbs, in the order in which one meets them."""
         return list(VERBS)

@@ -179,6 +179,14 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert "python" in json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("verb", [[], ["up"], ["exercise", "start"]])
+def test_help_as_a_verb(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert main(["help", *verb]) == 0
+    assert capsys.readouterr().out == said and said.startswith(" ".join(["Usage: memlab", *verb]))
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys; from memlab.cli.main import main; main(['--help']);"
