@@ -4,7 +4,8 @@
 
 A run takes about 21 s. All labs and policies have their first run, then all their second one: the
 table can be broken off at any time, printed (`--only-print`), and gone on with. With `--unscaled`
-it is one lab of full size (benchmarks/unscaled.yaml), 21 minutes a run, and 3 GiB.
+it is one lab of full size (benchmarks/unscaled.yaml), 21 minutes a run, and 3 GiB. The figures of
+its runs are in benchmarks/measured: `-o benchmarks/measured` goes on from them.
 """
 
 from __future__ import annotations
