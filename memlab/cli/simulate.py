@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Instead of the lab's.")
 @click.option("--tick", type=click.FloatRange(0.001, 1), default=0.05, show_default=True,
               metavar="S", help="Longest step of the model, seconds.")  # fmt: skip
+@click.option("--cgroup", type=click.Choice(["v1", "v2"]),
+              help="Of the hosts; that of RUN, or v2, if absent.")  # fmt: skip
 @click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Change a value of the file.")
 @click.option("--against", type=click.Path(exists=True, path_type=Path), metavar="RUN",
               help="First show how the model follows this recording.")  # fmt: skip
@@ -44,6 +46,7 @@ def command(
     seconds: float | None,
     seed: int | None,
     tick: float,
+    cgroup: str | None,
     sets: tuple[str, ...],
     against: Path | None,
     form: str,
@@ -53,6 +56,9 @@ def command(
     It is for what no machine at hand can run: --vms 10000 --hosts 200. What it says is a model's
     word; --against RUN holds it against a real recording first, of the same lab, and without LAB
     goes on with the lab of that recording.
+
+    On hosts with cgroup v1 the budget is smaller by the cap of the compressed pool, as in a running
+    lab: nobody is charged for that pool there.
     """
     _need_numpy()
     if lab is None and against is None:
@@ -61,7 +67,8 @@ def command(
     if held is not None and form == "table":
         _show_held(held)
     loaded = _load(lab, sets) if lab is not None or held is None else held.loaded
-    found = _simulated(loaded, policies, vms, hosts, seconds, seed, tick)
+    charged = cgroup == "v2" if cgroup else held is None or held.pool_charged
+    found = _simulated(loaded, policies, vms, hosts, seconds, seed, tick, charged)
     if form == "json":
         click.echo(json.dumps(_figures(found, held), indent=2))
     else:
@@ -100,12 +107,13 @@ def _simulated(
     seconds: float | None,
     seed: int | None,
     tick: float,
+    pool_charged: bool,
 ) -> Simulated:
     from memlab.simulate.fleets import Task, simulate
 
     names = tuple(word.strip() for word in policies.split(",") if word.strip())
     return simulate(
-        Task(loaded.lab, names, vms, hosts, seconds, seed, tick=tick, folder=loaded.folder)
+        Task(loaded.lab, names, vms, hosts, seconds, seed, tick, pool_charged, loaded.folder)
     )
 
 

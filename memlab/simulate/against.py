@@ -19,7 +19,7 @@ from memlab.record.columns import Entity
 from memlab.record.series import Source
 from memlab.report.window import Window, held
 from memlab.simulate.fleet import places
-from memlab.simulate.recorded import lab_of
+from memlab.simulate.recorded import lab_of, pool_charged
 from memlab.simulate.run import TICK, Moment, Outcome, run
 
 _LAB: Final = Entity.LAB
@@ -74,6 +74,7 @@ class Held:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     loaded: Loaded
+    pool_charged: bool
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -93,11 +94,12 @@ def against(source: Source, *, folder: Path, tick: float = TICK) -> Held:
         )
     seed = int(source.manifest.get("seed") or 0)
     where = places(lab, vms=None, hosts=1, seed=seed)
-    outcome = run(lab, where, seed=seed, keep=True, tick=tick)
+    charged = pool_charged(source.manifest)
+    outcome = run(lab, where, seed=seed, keep=True, tick=tick, pool_charged=charged)
     window = Window.of(source)
     lines = tuple(_line(one, window, outcome) for one in QUANTITIES)
     known = (window.start, window.end)
-    return Held(lab.name, lab.policy.name, known, lines, outcome.notes, loaded)
+    return Held(lab.name, lab.policy.name, known, lines, outcome.notes, loaded, charged)
 
 
 def _line(quantity: Quantity, window: Window, outcome: Outcome) -> Line:

@@ -41,6 +41,8 @@ class Place:
 class Fleet:
     """What does not change while the model runs, one entry a VM or a host; sizes are pages.
 
+    `pool_charged` says whether the kernel charges the VMs for what the pool holds, as cgroup v2
+    does; else the pool's cap is set aside from the budget (lab/stage.py): `set_aside`.
     `devices` is how many times the lab's swap device a host has (its VMs in proportion). `equal` is
     the part of a region's pages with a content that others have too, `common` the part
     of these that is not zero. `density` is the machine memory of a compressed page, in pages.
@@ -61,6 +63,8 @@ class Fleet:
     common: Floats
     density: Floats
     budget: Floats
+    set_aside: Floats
+    pool_charged: bool
     pool_cap: Floats
     slots: Floats
     devices: Floats
@@ -106,7 +110,9 @@ def _named(lab: Lab, number: int) -> tuple[str, VmSpec]:
     return (f"{spec.name}.{copy}" if copy else spec.name), spec
 
 
-def fleet(lab: Lab, where: Sequence[Place], *, relaxed: bool = False) -> Fleet:
+def fleet(
+    lab: Lab, where: Sequence[Place], *, relaxed: bool = False, pool_charged: bool = True
+) -> Fleet:
     """The arrays of VMs at these places. `relaxed`: every host has memory for all of its VMs."""
     kinds = {id(place.spec): _of_kind(place.spec) for place in where}
     table = np.array([kinds[id(place.spec)] for place in where]).T
@@ -116,7 +122,7 @@ def fleet(lab: Lab, where: Sequence[Place], *, relaxed: bool = False) -> Fleet:
     images, image_host = _images(where)
     mechanisms = frozenset(name for name, on in mechanisms_of(lab).items() if on)
     swap = lab.host.swap.size if lab.host.swap and Mechanism.SWAP in mechanisms else 0
-    pool = lab.pool if Mechanism.COMPRESSION in mechanisms else 0
+    pool = part * (lab.pool if Mechanism.COMPRESSION in mechanisms else 0) / PAGE
     budget = part * lab.host.memory / PAGE
     overhead = table[2]
     return Fleet(
@@ -135,7 +141,9 @@ def fleet(lab: Lab, where: Sequence[Place], *, relaxed: bool = False) -> Fleet:
         common=table[7:9],
         density=table[9:11],
         budget=hosts.sum(configured + overhead) * 1.05 if relaxed else budget,
-        pool_cap=part * pool / PAGE,
+        set_aside=np.zeros_like(pool) if relaxed or pool_charged else pool,
+        pool_charged=pool_charged,
+        pool_cap=pool,
         slots=part * swap / PAGE,
         devices=part,
         mechanisms=mechanisms,

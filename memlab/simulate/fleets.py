@@ -17,7 +17,8 @@ from memlab.study.compare import jain
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is asked: the lab, the policies (none: the lab's own), how many VMs on how many hosts,
-    for how many seconds of model time. `tick` is the longest step, `seed` None the lab's."""
+    for how many seconds of model time. `tick` is the longest step, `seed` None the lab's,
+    `pool_charged` as on cgroup v2 (`fleet`)."""
 
     lab: Lab
     policies: tuple[str, ...] = ()
@@ -26,6 +27,7 @@ class Task:
     seconds: float | None = None
     seed: int | None = None
     tick: float = TICK
+    pool_charged: bool = True
     folder: Path = Path()
 
 
@@ -48,12 +50,13 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Simulated:
     """The rows in the order asked for, and the fleet with memory for all that they are held
-    against. `scales` are the policies' time_scale and size_scale."""
+    against. `scales` are the policies' time_scale and size_scale, `pool_charged` as in the task."""
 
     lab: str
     scales: tuple[float, float]
     seed: int
     overcommitment: float
+    pool_charged: bool
     reference: Outcome
     rows: tuple[Row, ...]
 
@@ -67,7 +70,8 @@ def simulate(task: Task) -> Simulated:
     def outcome(policy: str, *, relaxed: bool = False) -> Outcome:
         return run(
             under(task.lab, policy), where,
-            seconds=task.seconds, seed=seed, relaxed=relaxed, folder=task.folder, tick=task.tick,
+            seconds=task.seconds, seed=seed, relaxed=relaxed, pool_charged=task.pool_charged,
+            folder=task.folder, tick=task.tick,
         )  # fmt: skip
 
     for name in names:
@@ -75,7 +79,9 @@ def simulate(task: Task) -> Simulated:
     reference = outcome("none", relaxed=True)
     rows = tuple(_row(outcome(name), reference) for name in names)
     scales = (task.lab.policy.time_scale, task.lab.policy.size_scale)
-    return Simulated(task.lab.name, scales, seed, task.lab.overcommitment, reference, rows)
+    return Simulated(
+        task.lab.name, scales, seed, task.lab.overcommitment, task.pool_charged, reference, rows
+    )
 
 
 def under(lab: Lab, policy: str) -> Lab:

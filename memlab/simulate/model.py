@@ -148,9 +148,13 @@ class Model:
         shared = Shared.of(pages, fleet)
         need = fleet.hosts.sum(_frames(found, pages))
         missing = machine_used(pages, shared, fleet) + need - self.budget
-        # What faults take out of the pool makes holes in it, which new pages fill.
-        holes = fleet.hosts.sum((found.pooled * self._density[APP]).sum(axis=0))
-        missing = np.maximum(missing - holes * (pages.pool_closed == 0), 0)
+        if fleet.pool_charged:
+            # What faults take out of the pool makes holes in it, which new pages fill.
+            holes = fleet.hosts.sum((found.pooled * self._density[APP]).sum(axis=0))
+            missing -= holes * (pages.pool_closed == 0)
+        else:
+            missing += fleet.set_aside - pages.pool
+        missing = np.maximum(missing, 0)
         missing -= self._drop_cache(found, missing)
         got, self.short = self._reclaim.take(pages, shared, found.rates, missing, dt)
         lacking = np.clip(missing - got, 0, np.maximum(need, 0))

@@ -68,7 +68,10 @@ class Reclaim:
         return taken * ((self._density < _NOT_WORTH) * (1 - zero_part(pages, self._fleet)))
 
     def _enough(self, pages: Pages, need: Floats) -> Floats:
-        """Pages to push out for `need` frames: more than those, as long as the pool has room."""
+        """Pages to push out for `need` frames: more than those, as long as the pool has room and
+        what it takes is charged."""
+        if not self._fleet.pool_charged:
+            return need
         room = pool_room(pages, self._fleet)
         found: Floats = np.minimum(need / (1 - self._dense), need + room)
         return found
@@ -87,7 +90,7 @@ class Reclaim:
         some = left > 1
         self.written_part = np.where(some, over(self.written, left), self.written_part)
         self._dense = np.where(some, np.minimum(over(wants, left), _NOT_WORTH), self._dense)
-        freed: Floats = left - wants * part
+        freed: Floats = left - wants * part if self._fleet.pool_charged else left
         return freed
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from memlab.control.userpolicy import is_user_policy
 from memlab.errors import RecordingError, UsageError
 from memlab.guest.wire import Workload
+from memlab.kernel.cgroup import Layout
 from memlab.lab.load import Loaded, loads
 from memlab.lab.spec import ContentSpec, ImageSpec, VmSpec, WorkloadSpec
 from memlab.lab.stretch import stretch
@@ -41,6 +42,11 @@ def lab_of(manifest: Mapping[str, Any], folder: Path) -> Loaded:
     vms = tuple(_as_recorded(vm, facts.get(vm.name)) for vm in stretched.lab.vms)
     policy = stretched.lab.policy.model_copy(update=dict(_paces(manifest)))
     return replace(stretched, lab=stretched.lab.model_copy(update={"vms": vms, "policy": policy}))
+
+
+def pool_charged(manifest: Mapping[str, Any]) -> bool:
+    """Whether the kernel charged the run's VMs for what was compressed: on cgroup v2 alone."""
+    return manifest.get("cgroup") == Layout.V2
 
 
 def _paces(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -79,14 +79,16 @@ def run(
     seconds: float | None = None,
     seed: int = 0,
     relaxed: bool = False,
+    pool_charged: bool = True,
     folder: Path = HERE,
     keep: bool = False,
     tick: float = TICK,
 ) -> Outcome:
     """Let `seconds` (the lab's duration) go by in steps of `tick` at most. `relaxed`: with memory
-    for all, also in the timeline; `keep`: with the moments after each step. The same arguments give
-    the same outcome, but for CPU times."""
-    model = Model(fleet(lab, where, relaxed=relaxed), seed=seed)
+    for all, also in the timeline; `pool_charged`: as on cgroup v2 (`fleet`); `keep`: with the
+    moments after each step. The same arguments give the same outcome, but for CPU times."""
+    of = fleet(lab, where, relaxed=relaxed, pool_charged=pool_charged)
+    model = Model(of, seed=seed)
     governors = Governors(model, lab, folder=folder)
     steps = Steps(unpressed(lab) if relaxed else lab, governors)
     length = lab.duration if seconds is None else seconds

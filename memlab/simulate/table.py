@@ -31,9 +31,13 @@ def heading(found: Simulated) -> str:
     many = f"{of.vms:,} VMs on {of.hosts:,} host{'s' if of.hosts > 1 else ''}"
     return (
         f"{found.lab}, simulated: {many}, {found.overcommitment:.2f}-fold over-commitment, "
-        f"{of.seconds:g} s, seed {found.seed};\n{scaled(found.scales)}; work relative to the same "
-        f"VMs with memory for all ({total:,.0f} operations/s)"
+        f"{of.seconds:g} s, seed {found.seed}, cgroup {_cgroup(found)};\n{scaled(found.scales)}; "
+        f"work relative to the same VMs with memory for all ({total:,.0f} operations/s)"
     )
+
+
+def _cgroup(found: Simulated) -> str:
+    return "v2" if found.pool_charged else "v1"
 
 
 def table(found: Simulated) -> Table:
@@ -101,6 +105,7 @@ def figures(found: Simulated) -> dict[str, Any]:
         "time_scale": found.scales[0],
         "size_scale": found.scales[1],
         "overcommitment": found.overcommitment,
+        "cgroup": _cgroup(found),
         "reference_operations": float(of.work.sum()),
         "rows": [_figures(row) for row in found.rows],
         "notes": list(remarks(found)),

@@ -158,6 +158,26 @@ def test_a_pool_that_compresses_better_saves_more_and_loses_less() -> None:
     assert work == sorted(work)
 
 
+@pytest.mark.parametrize("charged", [False, True])
+def test_on_cgroup_v1_the_pool_s_cap_is_set_aside(charged: bool) -> None:
+    """The VMs' frames never exceed the budget without it; on v2 they do while the pool is small."""
+    lab = small(
+        "{name: keyvalue, size: 112MiB, content: {compressible: 4}}",
+        more="mechanisms: {compression: {pool: 25%}, balloon: off, tps: off}",
+    )
+    where = places(lab, vms=None, hosts=1, seed=1)
+    model = Model(fleet(lab, where, pool_charged=charged), seed=1)
+    frames = []
+    for _ in range(200):
+        model.step(0.05)
+        frames.append(float((model.used - model.pages.pool)[0]))
+    without = float((model.fleet.budget - model.fleet.pool_cap)[0])
+    assert (max(frames) <= without + 1) is not charged
+    assert max(frames) > without - 1, "or it says nothing"
+    relaxed = fleet(lab, where, relaxed=True, pool_charged=charged)
+    assert not relaxed.set_aside.any()
+
+
 def test_a_slower_device_costs_more() -> None:
     """Pages on the device cost more than those in the pool: a larger pool means more work."""
     work = []
