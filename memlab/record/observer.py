@@ -24,6 +24,8 @@ __all__ = ["LabTarget", "Notice", "Observer", "Periods", "Trouble"]
 
 DEFAULT: Final = Periods()
 _ANSWER_SECONDS: Final = 10.0
+_START_SECONDS: Final = 60.0
+"""Until the first answer: on an emulated CPU, beside busy guests, Python may take 12 s to start."""
 _SCRIPT: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from memlab.record.sampler import main; sys.exit(main(int(sys.argv[2])))"
@@ -101,7 +103,7 @@ class Observer:
         with undone_on_failure(observer.stop):
             try:
                 channel.send(start.encode())
-                observer._ask("ping")
+                observer._ask("ping", within=_START_SECONDS)
             except Closed as closed:
                 raise observer._ended() from closed
         return observer
@@ -181,12 +183,12 @@ class Observer:
         except Closed as closed:
             raise self._ended() from closed
 
-    def _ask(self, do: str, /, *fds: int, **fields: Any) -> None:
+    def _ask(self, do: str, /, *fds: int, within: float = _ANSWER_SECONDS, **fields: Any) -> None:
         """Send a command and wait for its answer; notices that come before it are kept."""
         self._number += 1
         self._send({"id": self._number, "do": do, **fields}, *fds)
         try:
-            while (received := self._channel.receive(_ANSWER_SECONDS)) is not None:
+            while (received := self._channel.receive(within)) is not None:
                 message = received[0]
                 if message.get("id") == self._number:
                     if not message["ok"]:
@@ -196,7 +198,7 @@ class Observer:
         except Closed as closed:
             raise self._ended() from closed
         raise RecordingError(
-            f"the sampler does not answer for {_ANSWER_SECONDS:.0f} s",
+            f"the sampler does not answer for {within:.0f} s",
             hint="the disk of the recording may be stuck; what was recorded is safe",
         )
 

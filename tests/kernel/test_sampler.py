@@ -211,10 +211,12 @@ def test_the_sampler_ends_when_the_main_process_is_gone(lab: Lab, path: Path) ->
     target, _ = lab
     child = os.fork()
     if child == 0:
-        observer = observe(path, target)
-        path.with_name("pid").write_text(str(observer.pid))
-        wait_for(observer, Tier.FAST)
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            observer = observe(path, target)
+            path.with_name("pid").write_text(str(observer.pid))
+            wait_for(observer, Tier.FAST)
+        finally:  # whatever happened: it must not go on as a second pytest
+            os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     sampler = int(path.with_name("pid").read_text())
     wait_until(lambda: not Path(f"/proc/{sampler}/statm").exists() or is_zombie(sampler))
