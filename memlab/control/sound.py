@@ -25,6 +25,7 @@ from memlab.errors import MemlabError
 from memlab.units import PAGE, format_size
 
 _T = TypeVar("_T")
+_MECHANISMS: Final = tuple(Mechanism)
 _MOST_SCANNED: Final = 1_000_000
 _SHOWN: Final = 60
 """Characters of a strange value in a message."""
@@ -109,7 +110,7 @@ def _wrong_left(left: object) -> str:
     """What of one non-action cannot be written down; empty if all can."""
     if not isinstance(left, LeftAlone) or not is_text(left.reason):
         return "one of left_alone is not a LeftAlone with its reason"
-    if not isinstance(left.mechanism, str) or left.mechanism not in tuple(Mechanism):
+    if not isinstance(left.mechanism, str) or left.mechanism not in _MECHANISMS:
         return f"left_alone: there is no mechanism {_shown(left.mechanism)}"
     if not is_text(left.vm):
         return f"left_alone: a VM's name is a text, not {_shown(left.vm)}"
