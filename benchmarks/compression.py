@@ -78,7 +78,7 @@ class Arms:
         return self.operations(compressed=True) / self.operations(compressed=False)
 
 
-def measure(*, repeats: int, ratio: float, pool: str = "29%") -> Arms:
+def measure(*, repeats: int, ratio: float, pool: str = "33%") -> Arms:
     """Both arms, interleaved, with pages compressible `ratio`:1."""
     return Arms(
         tuple(
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compressible", type=float, default=3.0)
-    parser.add_argument("--pool", default="29%")
+    parser.add_argument("--pool", default="33%")
     chosen = parser.parse_args(arguments)
     arms = measure(repeats=chosen.repeats, ratio=chosen.compressible, pool=chosen.pool)
     for run in arms.runs:
