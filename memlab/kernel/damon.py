@@ -103,12 +103,34 @@ def must_be_free(roots: Roots = HOST) -> None:
             "let its owner end it (state off, then nr_kdamonds 0)",
         )
     for name in MODULES:
-        if read_text(roots.sys / "module" / name / "parameters/enabled") in ("Y", "1"):
+        if _is_on(name, roots):
             raise HostError(
                 f"DAMON is in use by {name}, which lets nobody else use it",
                 hint=f"echo N > /sys/module/{name}/parameters/enabled, or --box; or leave out "
                 "active.damon",
             )
+
+
+def pushes_out(roots: Roots = HOST) -> str | None:
+    """Who of DAMON's users here pushes out what has not been used for a while, of all processes;
+    None if nobody does. It looks; KernelError as `must_be_free`.
+
+    That is `damon_reclaim`, or a kdamond with the action `pageout` on physical addresses
+    (mm/damon/paddr.c). Neither knows of cgroups: what it takes goes to whatever swap there is.
+    """
+    if _is_on("damon_reclaim", roots):
+        return "damon_reclaim"
+    for action in sorted(list_path(roots).parent.glob("*/contexts/*/schemes/*/action")):
+        context = action.parents[2]
+        kdamond = context.parents[1]
+        here = (kdamond / "state", context / "operations", action)
+        if tuple(map(read_text, here)) == ("on", "paddr", "pageout"):
+            return f"kdamond {kdamond.name}"
+    return None
+
+
+def _is_on(module: str, roots: Roots) -> bool:
+    return read_text(roots.sys / "module" / module / "parameters/enabled") in ("Y", "1")
 
 
 def _running(roots: Roots) -> str:

@@ -226,9 +226,7 @@ class Session:
 
     def _wind_up(self, stage: Stage, hands: Hands, fleet: Fleet, recording: Recording) -> None:
         """The last looks, while all VMs are still there."""
-        if self.lab.mechanisms.tps.enabled:
-            ours = stage.group.procs()
-            record_strangers(ours, recording, self.clock(), note=self._note, roots=self._roots)
+        record_strangers(stage, recording, self.clock(), self._note)
         hands.release()
         stage.relax()
         self._verify(fleet, recording)

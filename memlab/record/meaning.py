@@ -77,7 +77,7 @@ EVENT_KINDS: Final = frozenset(
         "migrated", "no-agent", "program-ended", "guest-silent", "guest-answers", "agent-killed",
         "vm-started", "vm-ended", "oom-kill", "guard-replaced", "pool-closed", "pool-open",
         "balloon", "out-of-memory", "bad-page", "guest-swap-error",
-        "foreign-sharer",
+        "foreign-sharer", "foreign-reclaim",
     }
 )  # fmt: skip
 """Kinds of events that `events("…")` may count: those that a run writes, and no others, because a

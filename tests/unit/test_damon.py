@@ -88,6 +88,37 @@ class TestWhoseItIs:
         assert "--box" in refused.value.hint and "active.damon=off" in refused.value.hint
         assert fake.commands == []
 
+    def test_nobody_pushes_out_where_nobody_has_it(self, fake: FakeDamon, tmp_path: Path) -> None:
+        assert damon.pushes_out(fake.roots) is None
+        assert damon.pushes_out(Roots(sys=tmp_path / "without")) is None
+
+    @pytest.mark.parametrize(
+        ("state", "operations", "action", "who"),
+        [
+            ("on", "paddr", "pageout", "kdamond 0"),
+            ("off", "paddr", "pageout", None),
+            ("on", "vaddr", "pageout", None),
+            ("on", "paddr", "stat", None),
+        ],
+    )
+    def test_a_kdamond_that_pushes_out_whatever_is_cold(
+        self, fake: FakeDamon, state: str, operations: str, action: str, who: str | None
+    ) -> None:
+        fake.write(fake.list, "1")
+        fake.write(fake.home / "contexts/nr_contexts", "1")
+        fake.write(fake.context / "schemes/nr_schemes", "2")
+        (fake.context / "operations").write_text(operations + "\n")
+        (fake.context / "schemes/1/action").write_text(action + "\n")
+        (fake.home / "state").write_text(state + "\n")
+        assert damon.pushes_out(fake.roots) == who
+        assert fake.commands == []
+
+    def test_the_kernels_own_reclaim(self, fake: FakeDamon) -> None:
+        file = fake.roots.sys / "module/damon_reclaim/parameters/enabled"
+        file.parent.mkdir(parents=True)
+        file.write_text("Y\n")
+        assert damon.pushes_out(fake.roots) == "damon_reclaim"
+
     @pytest.mark.parametrize("name", damon.MODULES)
     def test_the_kernels_own_users(self, fake: FakeDamon, name: str) -> None:
         file = fake.roots.sys / f"module/{name}/parameters/enabled"
