@@ -25,7 +25,7 @@ policy: {name: "./push.py:Push", period: 500ms}
 sample: {fast: 200ms, medium: 400ms, deep: 1s}
 vms:
   shop: {memory: 64MiB, command: [sh, -c, "python3 %s/child.py; true"]}
-duration: 10s
+duration: 14s
 """
 CHILD = """
 import os, time
