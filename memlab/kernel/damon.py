@@ -113,7 +113,7 @@ def must_be_free(roots: Roots = HOST) -> None:
 
 def pushes_out(roots: Roots = HOST) -> str | None:
     """Who of DAMON's users here pushes out what has not been used for a while, of all processes;
-    None if nobody does. It looks; KernelError as `must_be_free`.
+    None if nobody does, or if the lock is taken just now. It looks; KernelError as `must_be_free`.
 
     That is `damon_reclaim`, or a kdamond with the action `pageout` on physical addresses
     (mm/damon/paddr.c). Neither knows of cgroups: what it takes goes to whatever swap there is.
@@ -124,7 +124,7 @@ def pushes_out(roots: Roots = HOST) -> str | None:
         context = action.parents[2]
         kdamond = context.parents[1]
         here = (kdamond / "state", context / "operations", action)
-        if tuple(map(read_text, here)) == ("on", "paddr", "pageout"):
+        if tuple(map(_unlocked, here)) == ("on", "paddr", "pageout"):
             return f"kdamond {kdamond.name}"
     return None
 
@@ -133,8 +133,18 @@ def _is_on(module: str, roots: Roots) -> bool:
     return read_text(roots.sys / "module" / module / "parameters/enabled") in ("Y", "1")
 
 
+def _unlocked(path: Path) -> str | None:
+    """What a file says; None, too, while its owner has DAMON's lock (EBUSY: mm/damon/sysfs.c)."""
+    try:
+        return read_text(path)
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return None
+
+
 def _running(roots: Roots) -> str:
-    states = {read_text(path) for path in list_path(roots).parent.glob("*/state")}
+    states = {_unlocked(path) for path in list_path(roots).parent.glob("*/state")}
     return " and one is on" if "on" in states else ""
 
 

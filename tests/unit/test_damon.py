@@ -15,7 +15,7 @@ from memlab.errors import HostError, KernelError, LabFileError
 from memlab.kernel import damon
 from memlab.kernel.damon import Counts, Kdamond, Pace, Watched
 from memlab.kernel.entries import Process
-from memlab.kernel.files import Roots
+from memlab.kernel.files import Roots, read_text
 from memlab.kernel.restore import restore
 from memlab.kernel.task import Task
 from memlab.lab import plan
@@ -112,6 +112,23 @@ class TestWhoseItIs:
         (fake.home / "state").write_text(state + "\n")
         assert damon.pushes_out(fake.roots) == who
         assert fake.commands == []
+
+    def test_a_lock_that_is_taken_ends_no_lab(
+        self, fake: FakeDamon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def busy(path: Path) -> str | None:
+            if path.name == "state":
+                raise KernelError(path, "read", errno.EBUSY)
+            return plainly(path)
+
+        fake.write(fake.list, "1")
+        fake.write(fake.home / "contexts/nr_contexts", "1")
+        fake.write(fake.context / "schemes/nr_schemes", "1")
+        plainly = read_text
+        monkeypatch.setattr(damon, "read_text", busy)
+        assert damon.pushes_out(fake.roots) is None
+        with pytest.raises(HostError, match="somebody else's"):
+            damon.must_be_free(fake.roots)
 
     def test_the_kernels_own_reclaim(self, fake: FakeDamon) -> None:
         file = fake.roots.sys / "module/damon_reclaim/parameters/enabled"
