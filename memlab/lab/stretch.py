@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from memlab.guest.workloads import WORKLOADS, Kind
 from memlab.lab.load import Loaded
-from memlab.lab.spec import Lab
-from memlab.lab.vmspec import VmSpec, WorkloadSpec
+from memlab.lab.spec import Lab, Step
+from memlab.lab.vmspec import VmSpec, WorkloadSpec, named
 
 
 def stretch(loaded: Loaded, factor: float) -> Loaded:
@@ -43,7 +43,7 @@ def _lab(lab: Lab, factor: float) -> Lab:
                 "time_scale": lab.policy.time_scale / factor,
             }
         ),
-        "timeline": tuple(_times(step, factor, "at", "cooldown") for step in lab.timeline),
+        "timeline": tuple(_step(step, factor) for step in lab.timeline),
         "expect": tuple(_times(one, factor, "within") for one in lab.expect),
         "vms": tuple(_vm(vm, factor) for vm in lab.vms),
     }
@@ -58,6 +58,20 @@ def _times(part: BaseModel | None, factor: float, *names: str) -> BaseModel | No
     return part.model_copy(
         update={name: value * factor for name, value in given.items() if value is not None}
     )
+
+
+def _step(step: Step, factor: float) -> Step:
+    """Its times, and those of the workloads that it starts."""
+    changes = {path: _changed(path, value, factor) for path, value in step.set.items()}
+    times = {"at": step.at and step.at * factor, "cooldown": step.cooldown * factor}
+    return step.model_copy(update={**times, "set": changes})
+
+
+def _changed(path: str, value: JsonValue, factor: float) -> JsonValue:
+    if not path.strip().endswith(".workload"):
+        return value
+    workload = WorkloadSpec.model_validate(named(value))
+    return {**named(value), "args": _workload(workload, factor).args}
 
 
 def _vm(vm: VmSpec, factor: float) -> VmSpec:

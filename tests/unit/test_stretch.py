@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from memlab.lab.load import loads
+from memlab.lab.settable import parse_setting
 from memlab.lab.stretch import stretch
+from memlab.lab.vmspec import WorkloadSpec
+from memlab.units import MIB
 
 TEXT = """\
 name: slow
@@ -33,6 +36,21 @@ def test_every_time_is_multiplied_and_rates_go_down() -> None:
     assert isinstance(rate, float) and rate < 1000
     assert batch.workload.arguments["hold"] == 6
     assert batch.workload.arguments["pause"] == 16, "defaults too"
+
+
+def test_a_workload_that_a_step_starts_is_as_slow() -> None:
+    step = """{at: 5s, set: {vms.web.limit: 32MiB, vms.batch.workload: idle, vms.web.workload:
+      {name: burst, size: 16MiB, content: {compressible: 2}, args: {hold: 3s}}}}"""
+    lab = stretch(loads(TEXT.replace("timeline: [", f"timeline: [{step}, ")), 2).lab
+    changes = lab.timeline[0].set
+    web, batch = (
+        parse_setting(f"vms.{vm}.workload", changes[f"vms.{vm}.workload"], lab).value
+        for vm in ("web", "batch")
+    )
+    assert isinstance(web, WorkloadSpec) and isinstance(batch, WorkloadSpec)
+    assert (web.arguments["hold"], web.arguments["pause"]) == (6, 16)
+    assert web.size == 16 * MIB and web.content is not None and web.content.compressible == 2
+    assert changes["vms.web.limit"] == "32MiB" and batch.name == "idle"
 
 
 def test_sizes_expectations_and_the_file_itself_stay() -> None:
