@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from memlab.kernel.files import Roots
 from memlab.kernel.referenced import Referenced
 from memlab.units import PAGE
 
@@ -50,6 +53,25 @@ def test_within_a_period_it_does_not_look_again() -> None:
         looks.look()
         area[PAGE] = 2
         assert looks.look().pages is None and looks.look().pages is None
+
+
+def test_a_caller_that_is_a_little_early_once_does_not_lose_a_quarter_of_a_period(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked every quarter of a second, more or less; once half a second late, and on from there."""
+    cleared = tmp_path / "7/clear_refs"
+    cleared.parent.mkdir()
+    looks = Referenced(7, 0, PAGE, 1.0, roots=Roots(proc=tmp_path))
+    times, looked = (
+        (0, 0.26, 0.51, 0.76, 0.995, 1.26, 2.01, 2.3, 2.98, 4.5, 5.0, 5.4, 5.49, 6.5),
+        [],
+    )
+    for now in times:
+        cleared.write_text("")
+        monkeypatch.setattr("memlab.kernel.referenced.time.monotonic", lambda: now)  # noqa: B023
+        looks.look()
+        looked += [now] if cleared.read_text() == "1" else []
+    assert looked == [0, 0.995, 2.01, 2.98, 4.5, 5.49, 6.5]
 
 
 def test_a_process_that_has_ended_says_nothing(tmp_path: Path) -> None:
