@@ -41,19 +41,23 @@ vms:
   idle:
     workload: {{name: idle, size: 24MiB}}
   slow:
-    workload: {{name: leak, size: 56MiB, args: {{rate: {slow}MiB}}}}
+    workload: {{name: idle, size: 2MiB}}
   fast:
     workload: {{name: idle, size: 2MiB}}
 timeline:
+  - at: 3s
+    set:
+      vms.slow.workload: {{name: leak, size: 56MiB, args: {{rate: {slow}MiB}}}}
   - at: 14s
     set:
       vms.fast.workload: {{name: leak, size: 56MiB, args: {{rate: {fast}MiB}}}}
 duration: 24s
 sample: {{fast: 100ms, medium: 500ms, deep: 1s}}
 """
-"""Slowly into soft, where balloons soon stand at their largest (10 %), so that there is something
-that no balloon can bring; then faster than steps of half a per cent can follow, through hard into
-low, with a pool that a few steps fill (6 %). No VM starts late: its image would be a jump."""
+"""For a while in high, below four times minFree; slowly into soft, where balloons soon stand at
+their largest (10 %), so that there is something that no balloon can bring; then faster than steps
+of half a per cent can follow, through hard into low, with a pool that a few steps fill (6 %). No VM
+starts late: its image would be a jump."""
 PACE = 500
 """The lab's pages_to_scan."""
 FASTER = {"esx15": 20}
