@@ -111,10 +111,12 @@ def wait_same(
 
 
 def _journals(run: Path) -> dict[str, str]:
-    """Journals of runs that have something to give back; only root can look for them."""
-    if not os.access(run, os.X_OK):
+    """Journals of runs that have something to give back, and files that were never given their
+    name; only root can look for them."""
+    if not os.access(run, os.R_OK | os.X_OK):
         return {}
-    return {name: "journal" for name in (JOURNAL, LEFT) if (run / name).exists()}
+    found = {name: "journal" for name in (JOURNAL, LEFT) if (run / name).exists()}
+    return found | {path.name: "half written" for path in run.glob(".*")}
 
 
 def _knobs(roots: Roots) -> dict[str, str]:

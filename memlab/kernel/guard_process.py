@@ -237,7 +237,7 @@ def _write_as_user(header: Header, restored: Restored) -> None:
             os.setresgid(header.gid, header.gid, header.gid)
             os.setresuid(header.uid, header.uid, header.uid)
         target = (header.results or header.directory) / RESTORED
-        fresh = target.with_name(f".{RESTORED}.{os.getpid()}")
+        fresh = target.with_name(f".{RESTORED}.new")
         fresh.write_text(restored.as_json())
         fresh.rename(target)
         code = 0

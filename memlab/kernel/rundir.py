@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from memlab.errors import HostError
+from memlab.kernel.failpoint import failpoint
 
 VARIABLE: Final = "MEMLAB_RUN_DIR"
 DEFAULT: Final = Path("/run/memlab")
@@ -89,13 +90,18 @@ class RunDir:
             return stream.read()
 
     def write(self, name: str, content: bytes) -> None:
-        """Put `content` in place of `name`, whole or not at all. OSError if the disk is full."""
-        fresh = f".{name}.{os.getpid()}"
+        """Put `content` in place of `name`, whole or not at all. OSError if the disk is full.
+
+        Only one process at a time writes a name: the guard, or main before it lets the guard go.
+        So what a killed one has left half written is taken over by who writes next.
+        """
+        fresh = f".{name}.new"
         fd = self.file(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             with os.fdopen(fd, "wb", buffering=0) as stream:
                 stream.write(content)
                 os.fsync(fd)
+            failpoint("file-before-rename")
             os.rename(fresh, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError:
             self.remove(fresh)

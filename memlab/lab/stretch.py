@@ -60,18 +60,17 @@ def _times(part: BaseModel | None, factor: float, *names: str) -> BaseModel | No
     )
 
 
-def _step(step: Step, factor: float) -> Step:
+def _step(step: Step, factor: float) -> BaseModel | None:
     """Its times, and those of the workloads that it starts."""
     changes = {path: _changed(path, value, factor) for path, value in step.set.items()}
-    times = {"at": step.at and step.at * factor, "cooldown": step.cooldown * factor}
-    return step.model_copy(update={**times, "set": changes})
+    return _times(step.model_copy(update={"set": changes}), factor, "at", "cooldown")
 
 
 def _changed(path: str, value: JsonValue, factor: float) -> JsonValue:
     if not path.strip().endswith(".workload"):
         return value
-    workload = WorkloadSpec.model_validate(named(value))
-    return {**named(value), "args": _workload(workload, factor).args}
+    written = named(value)
+    return {**written, "args": _workload(WorkloadSpec.model_validate(written), factor).args}
 
 
 def _vm(vm: VmSpec, factor: float) -> VmSpec:

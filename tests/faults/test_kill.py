@@ -60,6 +60,7 @@ def test_killed_at_random_instants_the_host_comes_back_and_nothing_committed_is_
         *(f"knob-{when}-write:{n}" for when in ("before", "after") for n in (1, 2, 4)),
         *(f"restore-step:{n}" for n in (1, 2, 4, 8)),
         *(f"restore-{when}-write:{n}" for when in ("before", "after") for n in (1, 3)),
+        "file-before-rename:1",
     ],
 )
 def test_killed_at_a_write_the_host_comes_back(trial: Trial, point: str) -> None:

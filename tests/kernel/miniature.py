@@ -69,6 +69,7 @@ class Miniature:
         """
         seconds = wait_same(self.before, within=within * slowness(), marks=self.marks)
         left = {path.name for path in self.lab.iterdir()} - {"run", "results"}
+        left |= {path.name for path in self.run.glob(".*")}
         assert not left, f"files of the lab are left: {left}"
         return seconds
 

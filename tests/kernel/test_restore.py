@@ -89,9 +89,13 @@ def test_main_killed_at_a_fail_point(lab: Miniature, point: str) -> None:
         lab.wait_given_back(10.0)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7, 9, 10])
-def test_both_killed_the_guard_while_it_cleans_up(lab: Miniature, step: int) -> None:
-    with lab.started(MEMLAB_FAIL_GUARD=f"restore-step:{step}") as main:
+@pytest.mark.parametrize(
+    "point",
+    # Its first file says who owns the host, its second what came of the clean-up.
+    [*(f"restore-step:{step}" for step in (1, 2, 3, 4, 5, 7, 9, 10)), "file-before-rename:2"],
+)
+def test_both_killed_the_guard_while_it_cleans_up(lab: Miniature, point: str) -> None:
+    with lab.started(MEMLAB_FAIL_GUARD=point) as main:
         guard = int(line(main))
         assert line(main) == "ready"
         main.kill()

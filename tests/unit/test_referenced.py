@@ -62,11 +62,8 @@ def test_a_caller_that_is_a_little_early_once_does_not_lose_a_quarter_of_a_perio
     cleared = tmp_path / "7/clear_refs"
     cleared.parent.mkdir()
     looks = Referenced(7, 0, PAGE, 1.0, roots=Roots(proc=tmp_path))
-    times, looked = (
-        (0, 0.26, 0.51, 0.76, 0.995, 1.26, 2.01, 2.3, 2.98, 4.5, 5.0, 5.4, 5.49, 6.5),
-        [],
-    )
-    for now in times:
+    looked: list[float] = []
+    for now in (0, 0.26, 0.51, 0.76, 0.995, 1.26, 2.01, 2.3, 2.98, 4.5, 5.0, 5.4, 5.49, 6.5):
         cleared.write_text("")
         monkeypatch.setattr("memlab.kernel.referenced.time.monotonic", lambda: now)  # noqa: B023
         looks.look()
